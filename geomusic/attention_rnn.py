@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SCORINGS', 'masked_softmax', 'Attention', 'AttentionRNN']
 
-# %% ../nbs/23_attention_rnn.ipynb #dd20eb15
+# %% ../nbs/23_attention_rnn.ipynb #9db7e7d2
 import torch
 from torch import nn, Tensor
 from .files import check_choice
 from .checks import frame_mask
-from .rnn import RNN, run_lstm
+from .rnn import RNN
 
 # %% ../nbs/23_attention_rnn.ipynb #15553148
 def masked_softmax(
@@ -43,7 +43,7 @@ class Attention(nn.Module):
         pairs = masked_softmax(self.query(out) @ k.mT * self.scale, mask[:, None])    # (B, T, T): row q pays to column t
         return (pairs*mask[..., None]).sum(1)/mask.sum(1, keepdim=True)    # (B, T)
 
-# %% ../nbs/23_attention_rnn.ipynb #35f0bf10
+# %% ../nbs/23_attention_rnn.ipynb #4ebcbcb6
 class AttentionRNN(RNN):
     "Bidirectional LSTM that answers from a weighted mean over time."
     def __init__(self,
@@ -62,7 +62,7 @@ class AttentionRNN(RNN):
 
     def embeddings(self, x:Tensor, lengths=None, return_attention:bool=False):    # (B, T, F)
         if lengths is None: lengths = torch.full((len(x),), x.shape[1])    # (B,)
-        out, last = run_lstm(self.lstm, x, lengths)    # (B, T, 2H), (B, 2H)
+        out, last = self.lstm(x, lengths)    # (B, T, 2H), (B, 2H)
         w = self.attention(out, last, frame_mask(lengths.to(x.device), x.shape[1]))    # (B, T)
         emb = self.fc((w[..., None]*out).sum(1))    # (B, D)
         return (emb, w) if return_attention else emb    # (B, D), (B, T)

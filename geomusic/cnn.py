@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['conv_block', 'CNN', 'mean_of_blocks']
 
-# %% ../nbs/21_cnn.ipynb #0c020ec7
+# %% ../nbs/21_cnn.ipynb #67bf2a65
 import torch
 from torch import nn, Tensor
 from .files import InputError
-from .checks import fill_padding
+from .checks import fill_padding, frame_mask
 
 # %% ../nbs/21_cnn.ipynb #a3254be2
 def conv_block(
@@ -45,7 +45,7 @@ class CNN(nn.Module):
 
     def forward(self, x:Tensor, lengths=None) -> Tensor: return self.out(self.embeddings(x, lengths))    # (B, C)
 
-# %% ../nbs/21_cnn.ipynb #ab428171
+# %% ../nbs/21_cnn.ipynb #3cbb20ae
 def mean_of_blocks(
     model, # a CNN
     x:Tensor, # (B, 1, M, T)
@@ -55,11 +55,10 @@ def mean_of_blocks(
     if lengths is None: lengths = torch.full((len(x),), x.shape[-1])    # (B,)
     if lengths.min() < model.min_frames:
         raise InputError(f'an item of {int(lengths.min())} frames is too short for this CNN', f'It needs at least {model.min_frames} frames.')
-    clean = fill_padding if lengths.min() < x.shape[-1] else lambda x, lengths: x
-    lengths = lengths.to(x.device)
-    x = clean(x, lengths)    # (B, 1, M, T)
+    padded, lengths = bool(lengths.min() < x.shape[-1]), lengths.to(x.device)
+    if padded: x = fill_padding(x, lengths)    # (B, 1, M, T)
     for i, block in enumerate(model.blocks):
         x = block(x)    # (B, C, M/2, T/2); the last: (B, C, M, T)
         if i < len(model.blocks) - 1: lengths = lengths//2    # (B,)
-        x = clean(x, lengths)    # as x
+        if padded: x = x*frame_mask(lengths, x.shape[-1])[:, None, None].to(x.dtype)    # as x; a product is faster than filling
     return x.mean(2).sum(-1)/lengths[:, None]    # (B, C)

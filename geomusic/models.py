@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['MODELS', 'make_model']
 
-# %% ../nbs/24_models.ipynb #898c0066
-from .checks import check_model, count_parameters, parameter_table
+# %% ../nbs/24_models.ipynb #a7a6f3cb
 from .config import check_params
 from .fcnn import FCNN
 from .cnn import CNN
