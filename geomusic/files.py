@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['InputError', 'check_choice', 'atomic_path', 'write_json', 'read_json']
 
-# %% ../nbs/01_files.ipynb #3d91162e
+# %% ../nbs/01_files.ipynb #cecbbf57
 import json, os
 from contextlib import contextmanager
 from pathlib import Path
 
-# %% ../nbs/01_files.ipynb #02238595
+# %% ../nbs/01_files.ipynb #12abdfe7
 class InputError(ValueError):
     "Something that was given to us is wrong: says what, where and what to do about it."
     def __init__(self,
@@ -20,10 +20,10 @@ class InputError(ValueError):
         self.problem, self.remedy = problem, remedy
         super().__init__(f'{problem}. {remedy}' if remedy else problem)
 
-# %% ../nbs/01_files.ipynb #c5c771c0
+# %% ../nbs/01_files.ipynb #5ce17015
 from difflib import get_close_matches
 
-# %% ../nbs/01_files.ipynb #7a414f0e
+# %% ../nbs/01_files.ipynb #b1a3db2c
 def check_choice(
     value:str, # what was asked for
     choices, # the words that are allowed
@@ -36,7 +36,7 @@ def check_choice(
     hint = f'Did you mean `{near[0]}`? ' if near else ''
     raise InputError(f'unknown {what} `{value}`', f"{hint}Known: {', '.join(choices)}.")
 
-# %% ../nbs/01_files.ipynb #7b260279
+# %% ../nbs/01_files.ipynb #bc17d203
 @contextmanager
 def atomic_path(
     path # where the finished file shall be
@@ -51,11 +51,11 @@ def atomic_path(
     finally:
         tmp.unlink(missing_ok=True)
 
-# %% ../nbs/01_files.ipynb #ae131da5
+# %% ../nbs/01_files.ipynb #af3f5bca
 import math
 import numpy as np
 
-# %% ../nbs/01_files.ipynb #caa41774
+# %% ../nbs/01_files.ipynb #257210e7
 def _plain(x):
     "`x` with numpy scalars and arrays as Python values, and NaN as None"
     if isinstance(x, dict): return {str(k): _plain(v) for k,v in x.items()}
@@ -64,7 +64,7 @@ def _plain(x):
     if isinstance(x, float) and not math.isfinite(x): return None
     return str(x) if isinstance(x, Path) else x
 
-# %% ../nbs/01_files.ipynb #d06b2b13
+# %% ../nbs/01_files.ipynb #c3676270
 def write_json(
     path, # where
     obj # dicts, lists, strings, numbers, numpy arrays
@@ -73,7 +73,7 @@ def write_json(
     with atomic_path(path) as tmp: tmp.write_text(json.dumps(_plain(obj), indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
     return Path(path)
 
-# %% ../nbs/01_files.ipynb #e571eeaf
+# %% ../nbs/01_files.ipynb #9e3d8248
 def read_json(
     path # a JSON file
 ): # what it holds

@@ -61,7 +61,7 @@ def _check_tracks(tracks):
         bad = int((tracks[col].isna() | (tracks[col].astype(str) == '')).sum())
         if bad: raise InputError(f'{bad} of {len(tracks)} tracks have no {col}', f'Fill `{col}`' + (' (with the track_id if nothing is known).' if col == 'group' else ' or drop them.'))
 
-# %% ../nbs/18_splits.ipynb #9417e170
+# %% ../nbs/18_splits.ipynb #a5ff7244
 def _small_countries(tracks, min_groups, drop):
     "{country: groups} of those with too few; an error unless they may be dropped"
     n = tracks.groupby('country').group.nunique()
@@ -69,9 +69,10 @@ def _small_countries(tracks, min_groups, drop):
     small = {str(c): int(k) for c,k in n[n < least].items()}
     if small and not drop:
         named = ', '.join(f'{c} has {k}' for c,k in small.items())
-        raise InputError(f'too few groups to split: {named}, and {least} are needed', 'Add tracks by others, lower min_groups (3 at least), or drop such countries (drop=True).')
+        raise InputError(f'too few groups to split: {named}, and {least} are needed', 'Add tracks by others, lower min_groups (3 at least), or drop such countries (drop=True; --drop-small on the command line).')
     if len(n) - len(small) < 2:
-        what = f"{len(n)-len(small)} of {len(n)} countries left" + (f" (dropped: {', '.join(small)})" if small else '')
+        left = ', '.join(c for c in n.index if c not in small) or 'none'
+        what = f"only {left} is left" + (f" (dropped: {', '.join(small)})" if small else '')
         raise InputError(f'a split needs two countries or more: {what}', 'Add another country, or lower min_groups.')
     return small
 

@@ -13,12 +13,11 @@ def readme(notebook: Path) -> str:
     "The notebook as Markdown: hidden cells and directives gone, links pointing into nbs/."
     nb = nbformat.read(notebook, 4)
     nb.cells = [c for c in nb.cells if not re.search(r"^#\|\s*hide\b", c.source, re.M)]
-    for c in nb.cells:
-        if c.cell_type == "code":
-            c.source = re.sub(r"(?m)^#\|.*\n?", "", c.source)
-            echo = [o for o in c.outputs if "data" in o and {"text/markdown", "text/html"} & set(o["data"])]
-            for o in echo:
-                o["data"] = {k: v for k, v in o["data"].items() if k == "text/markdown"} or o["data"]
+    nb.metadata["language_info"] = {"name": "python"}
+    for c in (c for c in nb.cells if c.cell_type == "code"):
+        if re.search(r"^#\|\s*echo:\s*false", c.source, re.M):
+            c.metadata["transient"] = {"remove_source": True}
+        c.source = re.sub(r"(?m)^#\|.*\n?", "", c.source)
     text, resources = MarkdownExporter().from_notebook_node(nb)
     if resources.get("outputs"):
         raise SystemExit("the index shows an image of its own making; show a file under nbs/images instead")
