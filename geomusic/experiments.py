@@ -6,12 +6,12 @@
 __all__ = ['RECIPES', 'BASELINE_VIEWS', 'parse_sizes', 'evaluate_run', 'run_model', 'summary_line', 'run_baseline', 'recipe',
            'compare', 'board_of', 'run_demo']
 
-# %% ../nbs/50_experiments.ipynb #f94f2a71
+# %% ../nbs/50_experiments.ipynb #52d0cdce
 import warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .corpus import Corpus, load_corpus, save_corpus
+from .corpus import Corpus, load_corpus
 from .files import InputError, atomic_path, check_choice, read_json, write_json
 
 # %% ../nbs/50_experiments.ipynb #ae7fa8fb

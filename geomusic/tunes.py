@@ -7,14 +7,14 @@ __all__ = ['ESSEN_LICENCE', 'COLLECTIONS', 'PRINTED_IN', 'HELD_OUT', 'REGIONS', 
            'SIX_COUNTRIES', 'tunes_folder', 'place_to_country', 'interval_ngrams', 'tune_families', 'all_tunes',
            'tunes_corpus']
 
-# %% ../nbs/12_tunes.ipynb #ed135426
+# %% ../nbs/12_tunes.ipynb #c0a4648c
 import importlib.util, re
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from .corpus import Corpus, account, save_corpus
+from .corpus import Corpus, account
 from .files import InputError
 from .notation import REST, parse_abc, split_tunebook
 from .places import countries, iso3

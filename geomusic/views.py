@@ -7,8 +7,8 @@ __all__ = ['SEQUENCE_NAMES', 'DESCRIPTORS', 'MAJOR', 'MINOR', 'AUDIO_VIEWS', 'TI
            'key_and_mode', 'rhythm', 'level_and_spectrum', 'descriptors', 'load_audio', 'excerpt', 'view_shape',
            'pad_frames', 'View', 'extract', 'load_view']
 
-# %% ../nbs/15_views.ipynb #6d187986
-import hashlib, os
+# %% ../nbs/15_views.ipynb #19c68bed
+import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 import numpy as np

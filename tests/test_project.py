@@ -50,7 +50,7 @@ def test_a_notebook_is_small_and_carries_nothing_of_the_machine(path):
     nb = json.loads(text)
     assert len(text) < 1_000_000 and "widgets" not in nb["metadata"]
     outputs = json.dumps([c.get("outputs", []) for c in nb["cells"]])
-    assert not re.search(r"/home/|/root/|/work/|/tmp/|site-packages", outputs), "an output names a path of the machine"
+    assert not re.search(r"/(home|root|work|tmp|Users)/|site-packages", outputs), "an output names a path of the machine"
     assert not any(o.get("output_type") == "error" for c in nb["cells"] for o in c.get("outputs", []))
 
 
