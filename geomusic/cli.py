@@ -174,7 +174,7 @@ def demo(
     report = run_demo(out, quick=quick, countries=_list(countries), per_country=per_country or None, seeds=range(seeds), overrides=overrides or (), n_jobs=jobs)
     print(f'open {report} in a browser; try `geomusic predict FILE --checkpoint {out}/best`')
 
-# %% ../nbs/53_cli.ipynb #5fd3db38
+# %% ../nbs/53_cli.ipynb #7366a3e3
 def main(
     argv=None # words of the command line; None: those of this process
 ):
@@ -187,9 +187,9 @@ def main(
         if debug: raise
         print(f'error: {e}', file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print('interrupted; what was finished is kept', file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as e:  # Typer turns Ctrl-C into this without a word
+        if e.code == 130: print('interrupted; what was finished is kept', file=sys.stderr)
+        raise
 
 # %% ../nbs/53_cli.ipynb #9a487a70
 if __name__ == '__main__' and '__file__' in globals(): main()  # a notebook is __main__ too, but it has no file
