@@ -134,15 +134,21 @@ def _task(folder, name, seed, overrides):
     row = (_baseline_row if name in BASELINE_VIEWS else _model_row)(c, also, name, seed, overrides, out)
     return read_json(write_json(out/'row.json', row))  # as it will be read the next time
 
-# %% ../nbs/50_experiments.ipynb #b5f0df31
+# %% ../nbs/50_experiments.ipynb #06266482
 def _row(metrics, also, **more):
     "What a leaderboard needs of one task"
     scalars = {k: v for k, v in metrics.items() if isinstance(v, (int, float)) and k not in ('seed', 'n_bootstrap')}
     return more | scalars | dict(accuracy_lo=metrics['accuracy_ci'][0], accuracy_hi=metrics['accuracy_ci'][1],
                                  held_out_accuracy=also['accuracy'] if also else None, held_out_n=also['n'] if also else 0)
 
+def _expected(metrics):
+    "Chance as it is expected: `evaluate` knows it exactly, one draw is off by some points"
+    exact = {k.removeprefix('chance_'): v for k, v in metrics.items() if k.startswith('chance_')}
+    return metrics | exact | dict(accuracy_ci=(exact['accuracy'],)*2)
+
 def _baseline_row(corpus, also, name, seed, overrides, out):
     metrics = run_baseline(corpus, name, BASELINE_VIEWS[name], out, seed, also)
+    if name == 'chance': metrics = _expected(metrics) | ({'also': _expected(metrics['also'])} if also is not None else {})
     return _row(metrics, metrics.get('also'), model=name, view=BASELINE_VIEWS[name], kind='baseline', seed=seed, n_parameters=None)
 
 def _model_row(corpus, also, name, seed, overrides, out):
