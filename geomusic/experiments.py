@@ -33,7 +33,7 @@ def _rows_of(corpus, side):
     if 'split' not in corpus.tracks: raise InputError(f'{corpus.folder or "the corpus"} is not split', 'Run `geomusic split` on it first.')
     return (corpus.tracks.split == side).to_numpy()
 
-# %% ../nbs/50_experiments.ipynb #504b49fa
+# %% ../nbs/50_experiments.ipynb #db04c43f
 def evaluate_run(
     run, # a trained Run
     corpus:Corpus, # with a folder; split, unless side is 'all'
@@ -41,7 +41,7 @@ def evaluate_run(
     side:str='test', # train, val, test or all
     progress:bool=True # show bars
 ) -> dict: # metrics
-    "Judge a run on one side of a corpus; rows without a view or of unknown countries cannot be judged and are an error."
+    "Judge a run on one side of a corpus; rows without a usable view are left out, a country never seen is an error."
     from geomusic.evaluate import evaluate, predictions_table
     from geomusic.predict import analysis_of
     from geomusic.views import extract
