@@ -80,7 +80,7 @@ def summary_line(
     return (f"accuracy {metrics['accuracy']:.3f} (95 % {lo:.3f} to {hi:.3f}; majority {metrics['majority_accuracy']:.3f}, chance {metrics['chance_accuracy']:.3f}), "
             f"macro-F1 {metrics['macro_f1']:.3f}, median {metrics['km_median']:,.0f} km off, {metrics['n']} test tracks")
 
-# %% ../nbs/50_experiments.ipynb #92c25e27
+# %% ../nbs/50_experiments.ipynb #c441f368
 def run_baseline(
     corpus:Corpus, # split, with a folder
     name:str, # a name in geomusic.baselines
@@ -93,13 +93,16 @@ def run_baseline(
     from geomusic.baselines import make_baseline
     from geomusic.evaluate import evaluate, predictions_table
     from geomusic.views import extract
-    x_of = lambda c: extract(c, [view], n_jobs=1, progress=False)[view].x
-    x, train, test = x_of(corpus), _rows_of(corpus, 'train'), _rows_of(corpus, 'test')
-    model = make_baseline(name, seed).fit(x[train], corpus.tracks.country[train])
+    def rows(c, side):  # those whose view could be made, as for the networks
+        v = extract(c, [view], n_jobs=1, progress=False)[view]
+        use = _rows_of(c, side) & (v.n_frames > 0)
+        return c.tracks[use], v.x[use]
     def judge(tracks, x, folder):  # `predict`, because an even chance has no most probable country
         return evaluate(predictions_table(tracks, model.predict_proba(x), list(model.classes_), model.predict(x)), folder, name=name)
-    metrics = judge(corpus.tracks[test], x[test], out)
-    if also is not None: metrics['also'] = judge(also.tracks, x_of(also), out and Path(out)/'held_out')
+    tracks, x = rows(corpus, 'train')
+    model = make_baseline(name, seed).fit(x, tracks.country)
+    metrics = judge(*rows(corpus, 'test'), out)
+    if also is not None: metrics['also'] = judge(*rows(also, 'all'), out and Path(out)/'held_out')
     return metrics
 
 # %% ../nbs/50_experiments.ipynb #e3f15af0
@@ -120,21 +123,25 @@ def recipe(
     from geomusic.config import load_config
     return load_config(None, [f'model.type={name}', f'reproducibility.seed={seed}', *RECIPES.get(name, ()), *overrides])
 
-# %% ../nbs/50_experiments.ipynb #f198e821
+# %% ../nbs/50_experiments.ipynb #7c7e8dbb
 def _task(folder, name, seed, overrides):
     "One model or baseline with one seed, in a process of its own; returns a row of results"
     import torch
     from geomusic.splits import split_by_group
     torch.set_num_threads(1)
     folder, out = Path(folder), Path(folder)/f'{name}-seed{seed}'
-    if (out/'row.json').exists(): return read_json(out/'row.json')
+    settings = '' if name in BASELINE_VIEWS else ' '.join(overrides)  # baselines have none
+    if (out/'row.json').exists():
+        row = read_json(out/'row.json')
+        if row.get('overrides') == settings: return row
+        raise InputError(f'{out} was run with the settings `{row.get("overrides")}`, not `{settings}`', 'Choose another folder, or delete it.')
     c = load_corpus(folder/'corpus')
     c = Corpus(c.tracks.assign(split=split_by_group(c.tracks, seed=seed)), c.report, c.folder)
     also = load_corpus(folder/'held_out') if (folder/'held_out'/'tracks.parquet').exists() else None
     row = (_baseline_row if name in BASELINE_VIEWS else _model_row)(c, also, name, seed, overrides, out)
-    return read_json(write_json(out/'row.json', row))  # as it will be read the next time
+    return read_json(write_json(out/'row.json', row | dict(overrides=settings)))  # as it will be read the next time
 
-# %% ../nbs/50_experiments.ipynb #06266482
+# %% ../nbs/50_experiments.ipynb #4946aa41
 def _row(metrics, also, **more):
     "What a leaderboard needs of one task"
     scalars = {k: v for k, v in metrics.items() if isinstance(v, (int, float)) and k not in ('seed', 'n_bootstrap')}
@@ -152,10 +159,11 @@ def _baseline_row(corpus, also, name, seed, overrides, out):
     return _row(metrics, metrics.get('also'), model=name, view=BASELINE_VIEWS[name], kind='baseline', seed=seed, n_parameters=None)
 
 def _model_row(corpus, also, name, seed, overrides, out):
+    from geomusic.checks import count_parameters
     run, metrics = run_model(corpus, recipe(name, seed, overrides), out, progress=False)
     held = evaluate_run(run, also, out/'held_out', 'all', progress=False) if also is not None else None
     return _row(metrics, held, model=name, view=run.view['name'], kind='ours', seed=seed, best_val_loss=float(run.history.val_loss.min()),
-                n_parameters=sum(p.numel() for p in run.model.parameters()))
+                n_parameters=count_parameters(run.model))
 
 # %% ../nbs/50_experiments.ipynb #c23ec571
 def compare(

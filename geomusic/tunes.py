@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['ESSEN_LICENCE', 'COLLECTIONS', 'PRINTED_IN', 'HELD_OUT', 'REGIONS', 'HISTORICAL', 'MIN_NOTES', 'DEFAULT_COUNTRIES',
-           'SIX_COUNTRIES', 'tunes_folder', 'place_to_country', 'interval_ngrams', 'tune_families', 'all_tunes',
-           'tunes_corpus']
+           'tunes_folder', 'place_to_country', 'interval_ngrams', 'tune_families', 'all_tunes', 'tunes_corpus']
 
 # %% ../nbs/12_tunes.ipynb #c0a4648c
 import importlib.util, re
@@ -155,9 +154,8 @@ def all_tunes() -> pd.DataFrame: # a row a tune, refused ones too (column `refus
     "Every tune of the five collections with its country, family, notes, source and licence."
     return _all_tunes().copy()
 
-# %% ../nbs/12_tunes.ipynb #485e6598
+# %% ../nbs/12_tunes.ipynb #9dcca053
 DEFAULT_COUNTRIES = ('CHN', 'DEU', 'IRL')
-SIX_COUNTRIES = ('CHN', 'DEU', 'FRA', 'GBR', 'IRL', 'LUX')
 
 def _draw_families(rows, per_country, seed):
     "Up to `per_country` whole families of every country, by chance"

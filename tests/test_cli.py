@@ -40,6 +40,8 @@ def test_quick_demo_writes_a_self_contained_report(tmp_path):
     started = time.monotonic()
     geomusic("demo", "--quick", "--per-country", 20, "--out", "demo", "-j", 1, "training.num_epochs=2", cwd=tmp_path)  # nothing is done again
     assert time.monotonic() > started and len(pd.read_parquet(tmp_path / "demo" / "results.parquet")) == 9
+    other = geomusic("demo", "--quick", "--per-country", 20, "--out", "demo", "-j", 2, "training.num_epochs=3", cwd=tmp_path, ok=2).stderr
+    assert "error: " in other and "training.num_epochs=2" in other and "Traceback" not in other  # old results do not pass for these settings
     tune = next((tmp_path / "demo" / "held_out" / "audio").rglob("*.flac"))
     assert "Ireland" in geomusic("predict", tune, "--checkpoint", "demo/best", cwd=tmp_path).stdout
 
