@@ -133,7 +133,7 @@ def _omitted(a, km, why):
     elif np.isnan(km[:, 0]).any(): out['rows without coordinates'] = f'{int(np.isnan(km[:, 0]).sum())} of {a.n}, not in the kilometres'
     return out
 
-# %% ../nbs/30_evaluate.ipynb #84ba8704
+# %% ../nbs/30_evaluate.ipynb #b0842149
 def score(
     predictions:pd.DataFrame, # a predictions table
     name:str='', # of the model
@@ -150,7 +150,7 @@ def score(
         out[f'{m}_ci'] = group_bootstrap(values, a.group[rows], stat, n_bootstrap, seed)
         for who in ('chance', 'majority'): out[f'{who}_{m}'] = guess[who].get(m, np.nan)
     omitted = _omitted(a, km, why)
-    for m in METRICS.keys() & omitted: out |= {m: np.nan, f'{m}_ci': (np.nan, np.nan), f'chance_{m}': np.nan, f'majority_{m}': np.nan}
+    for m in [m for m in METRICS if m in omitted]: out |= {m: np.nan, f'{m}_ci': (np.nan, np.nan), f'chance_{m}': np.nan, f'majority_{m}': np.nan}
     return out | dict(omitted=omitted, n_bootstrap=n_bootstrap, seed=seed)
 
 # %% ../nbs/30_evaluate.ipynb #9189da5f

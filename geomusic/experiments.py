@@ -33,7 +33,7 @@ def _rows_of(corpus, side):
     if 'split' not in corpus.tracks: raise InputError(f'{corpus.folder or "the corpus"} is not split', 'Run `geomusic split` on it first.')
     return (corpus.tracks.split == side).to_numpy()
 
-# %% ../nbs/50_experiments.ipynb #db04c43f
+# %% ../nbs/50_experiments.ipynb #0b5a2ed8
 def evaluate_run(
     run, # a trained Run
     corpus:Corpus, # with a folder; split, unless side is 'all'
@@ -48,12 +48,18 @@ def evaluate_run(
     rows = _rows_of(corpus, side)
     name = run.view.get('name', run.scaler.view)
     view = extract(corpus, [name], analysis_of(run), n_jobs=1 if len(corpus) < 200 else -1, progress=progress)[name]
+    _same_features(run.view.get('features'), view.params.get('features'))
     rows = rows & run.usable(view.n_frames)
     if not rows.any(): raise InputError(f'no row of the side `{side}` can be judged')
     proba = run.predict_proba(view.x[rows], view.n_frames[rows])
-    return evaluate(predictions_table(corpus.tracks[rows], proba, run.labels), out, name=run.config.model.type)
+    return evaluate(predictions_table(corpus.targets()[rows], proba, run.labels), out, name=run.config.model.type)
 
-# %% ../nbs/50_experiments.ipynb #339deb36
+def _same_features(trained, given):
+    "As many numbers are not the same numbers"
+    for t, g in zip(trained or [], given or []):
+        if t != g: raise InputError(f'the model was trained on the feature `{t}` where this corpus has `{g}`', 'Judge it on a corpus with the same features.')
+
+# %% ../nbs/50_experiments.ipynb #efc3ba3a
 def run_model(
     corpus:Corpus, # split, with a folder
     config, # a Config
@@ -68,19 +74,19 @@ def run_model(
     _rows_of(corpus, 'test')
     name = view or MODELS[config.model.type].view
     v = extract(corpus, [name], n_jobs=config.hardware.num_workers or -1, progress=progress)[name]
-    run = fit(v.x, corpus.tracks.country, corpus.tracks.split, config, n_frames=v.n_frames, out=out, progress=progress, view=dict(name=name) | v.params)
+    run = fit(v.x, corpus.targets().country, corpus.tracks.split, config, n_frames=v.n_frames, out=out, progress=progress, view=dict(name=name) | v.params)
     return run, evaluate_run(run, corpus, out, progress=progress)
 
-# %% ../nbs/50_experiments.ipynb #772b32d2
+# %% ../nbs/50_experiments.ipynb #ab378a8c
 def summary_line(
     metrics:dict # of `evaluate`
 ) -> str:
     "The metrics that everybody asks for first."
     lo, hi = metrics['accuracy_ci']
     return (f"accuracy {metrics['accuracy']:.3f} (95 % {lo:.3f} to {hi:.3f}; majority {metrics['majority_accuracy']:.3f}, chance {metrics['chance_accuracy']:.3f}), "
-            f"macro-F1 {metrics['macro_f1']:.3f}, median {metrics['km_median']:,.0f} km off, {metrics['n']} test tracks")
+            f"macro-F1 {metrics['macro_f1']:.3f}, {'' if 'km_median' in metrics['omitted'] else 'median {:,.0f} km off, '.format(metrics['km_median'])}{metrics['n']:,} test tracks")
 
-# %% ../nbs/50_experiments.ipynb #c441f368
+# %% ../nbs/50_experiments.ipynb #b9bb903d
 def run_baseline(
     corpus:Corpus, # split, with a folder
     name:str, # a name in geomusic.baselines
@@ -96,7 +102,7 @@ def run_baseline(
     def rows(c, side):  # those whose view could be made, as for the networks
         v = extract(c, [view], n_jobs=1, progress=False)[view]
         use = _rows_of(c, side) & (v.n_frames > 0)
-        return c.tracks[use], v.x[use]
+        return c.targets()[use], v.x[use]
     def judge(tracks, x, folder):  # `predict`, because an even chance has no most probable country
         return evaluate(predictions_table(tracks, model.predict_proba(x), list(model.classes_), model.predict(x)), folder, name=name)
     tracks, x = rows(corpus, 'train')
@@ -123,7 +129,7 @@ def recipe(
     from geomusic.config import load_config
     return load_config(None, [f'model.type={name}', f'reproducibility.seed={seed}', *RECIPES.get(name, ()), *overrides])
 
-# %% ../nbs/50_experiments.ipynb #7c7e8dbb
+# %% ../nbs/50_experiments.ipynb #6ed2d3b5
 def _task(folder, name, seed, overrides):
     "One model or baseline with one seed, in a process of its own; returns a row of results"
     import torch
@@ -136,7 +142,7 @@ def _task(folder, name, seed, overrides):
         if row.get('overrides') == settings: return row
         raise InputError(f'{out} was run with the settings `{row.get("overrides")}`, not `{settings}`', 'Choose another folder, or delete it.')
     c = load_corpus(folder/'corpus')
-    c = Corpus(c.tracks.assign(split=split_by_group(c.tracks, seed=seed)), c.report, c.folder)
+    c = Corpus(c.tracks.assign(split=split_by_group(c.targets(), seed=seed)), c.report, c.folder)
     also = load_corpus(folder/'held_out') if (folder/'held_out'/'tracks.parquet').exists() else None
     row = (_baseline_row if name in BASELINE_VIEWS else _model_row)(c, also, name, seed, overrides, out)
     return read_json(write_json(out/'row.json', row | dict(overrides=settings)))  # as it will be read the next time
@@ -192,7 +198,7 @@ def compare(
     with atomic_path(Path(folder)/'results.parquet') as tmp: results.to_parquet(tmp, index=False)
     return results
 
-# %% ../nbs/50_experiments.ipynb #9466d3b5
+# %% ../nbs/50_experiments.ipynb #9ffe0e28
 def _demo_corpora(folder, countries, per_country, progress):
     "Build the tunes, and the held-out Irish songs without relatives among them"
     from geomusic.synth import write_audio
@@ -205,7 +211,7 @@ def _demo_corpora(folder, countries, per_country, progress):
     if 'IRL' in countries:
         held = tunes_corpus(held_out=True)
         related = all_tunes().query("refused == '' and collection != 'essenFolksong'").group
-        write_audio(Corpus(held.tracks[~held.tracks.group.isin(related)], held.report), folder/'held_out', progress=False)
+        write_audio(held.keep(~held.tracks.group.isin(related), 'its family is in the books of the training tunes'), folder/'held_out', progress=False)
     return write_audio(tunes_corpus(countries, per_country), folder/'corpus', progress=progress)
 
 # %% ../nbs/50_experiments.ipynb #e0e66d4f

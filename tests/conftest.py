@@ -11,6 +11,12 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 import pytest  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
+from geomusic.files import InputError, data_folder  # noqa: E402
+
+try:
+    DATA = data_folder(ROOT)
+except InputError:
+    DATA = None  # the public data sets are not here: what needs them is skipped
 
 
 @pytest.fixture(scope="session")

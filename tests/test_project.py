@@ -27,9 +27,10 @@ def copy(tmp_path_factory):
 
 
 def test_the_package_is_what_the_notebooks_export(copy):
-    before = {p.name: p.read_text() for p in (copy / "geomusic").glob("*.py")}
+    modules = lambda: {p.relative_to(copy).as_posix(): p.read_text() for p in (copy / "geomusic").rglob("*.py")}  # noqa: E731
+    before = modules()
     run("nbdev_export", cwd=copy)
-    after = {p.name: p.read_text() for p in (copy / "geomusic").glob("*.py")}
+    after = modules()
     assert sorted(before) == sorted(after) and [n for n in before if before[n] != after[n]] == [], "run nbdev_export and commit"
 
 
@@ -61,7 +62,7 @@ def test_importing_the_package_is_light_and_seeds_nothing():
 
 
 def test_no_module_needs_the_development_tools():
-    code = ("import importlib, pkgutil, sys, geomusic; [importlib.import_module('geomusic.' + m.name) for m in pkgutil.iter_modules(geomusic.__path__) if m.name != '_modidx']; "
+    code = ("import importlib, pkgutil, sys, geomusic; [importlib.import_module(m.name) for m in pkgutil.walk_packages(geomusic.__path__, 'geomusic.') if m.name != 'geomusic._modidx']; "
             "print([m for m in ('nbdev', 'fastcore', 'papermill', 'IPython') if m in sys.modules])")
     assert run(sys.executable, "-c", code, cwd=ROOT).strip() == "[]"
 
