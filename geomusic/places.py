@@ -131,7 +131,7 @@ def _key(name:str) -> str:
     if words and all(len(w) == 1 for w in words): words = [''.join(words)]
     return ' '.join('saint' if w == 'st' else w for w in words[words[:1] == ['the']:])
 
-# %% ../nbs/00_places.ipynb #7eefdbab
+# %% ../nbs/00_places.ipynb #b4de4b7e
 _MORE_NAMES = {
     'TWN': ['Chinese Taipei', 'Taiwan, Province of China'],
     'GBR': ['England', 'Scotland', 'Wales', 'Northern Ireland'],
@@ -140,6 +140,7 @@ _MORE_NAMES = {
     'NLD': ['Holland'], 'IRL': ['Republic of Ireland'], 'ALA': ['Aland'], 'HKG': ['Hong Kong S.A.R.'], 'MAC': ['Macau S.A.R.'],
     'COD': ['Zaire', 'Congo, Dem. Rep.', 'Congo DR'], 'COG': ['Congo, Rep.'], 'LAO': ['Lao PDR'], 'TTO': ['Trinidad'],
     'VIR': ['U.S. Virgin Islands', 'US Virgin Islands'], 'NIU': ['Niue Island'], 'CYP': ['Northern Cyprus'], 'SOM': ['Somaliland'],
+    'CHN': ['Tibet'], 'TZA': ['Zanzibar'], 'PYF': ['Marquesas Islands'],
 }
 
 # %% ../nbs/00_places.ipynb #e329f374
@@ -160,21 +161,33 @@ def _codes() -> dict:
     df = _countries()
     return dict(zip(df.iso2, df.index)) | dict(zip(df.index, df.index)) | numeric
 
-# %% ../nbs/00_places.ipynb #bd37d55b
+# %% ../nbs/00_places.ipynb #f95355d9
 @lru_cache(4096)
+def _find(name:str) -> tuple:
+    "alpha-3 code ('' if there is none) and how it was found: code, name, alias or unknown"
+    if code := _codes().get(name.strip().upper()): return code, 'code'
+    swapped = ' '.join(reversed(name.split(',', 1)))
+    for key in (_key(name), _key(swapped)):
+        if key in _names():
+            code = _names()[key][0]
+            return code, 'name' if key == _key(_countries().name[code]) else 'alias'
+        if code := _codes().get(key.upper()): return code, 'code'
+    return '', 'unknown'
+
+def _nearest_name(name:str) -> str:
+    "The known name that is written most like this one, with its code; '' if none is like it"
+    near = get_close_matches(_key(name), _names(), n=1, cutoff=0.6)
+    return '`{1}` ({0})'.format(*_names()[near[0]]) if near else ''
+
+# %% ../nbs/00_places.ipynb #85b25fbb
 def iso3(
     name:str # a country's name in English, or its ISO 3166 alpha-2, alpha-3 or numeric code
 ) -> str: # ISO 3166 alpha-3 code
     "The alpha-3 code of a country; an unknown one is an `InputError` that names the nearest."
     if not isinstance(name, str): raise InputError(f'{name!r} is not the name of a country', "Give text (pandas reads Namibia's code NA as missing: use keep_default_na=False).")
-    if code := _codes().get(name.strip().upper()): return code
-    swapped = ' '.join(reversed(name.split(',', 1)))
-    for key in (_key(name), _key(swapped)):
-        if key in _names(): return _names()[key][0]
-        if code := _codes().get(key.upper()): return code
-    near = get_close_matches(_key(name), _names(), n=1, cutoff=0.6)
-    hint = 'Did you mean `{1}` ({0})? '.format(*_names()[near[0]]) if near else ''
-    raise InputError(f'unknown country `{name}`', f'{hint}Give its English name or its ISO 3166 code.')
+    if code := _find(name)[0]: return code
+    near = _nearest_name(name)
+    raise InputError(f'unknown country `{name}`', f"{f'Did you mean {near}? ' if near else ''}Give its English name or its ISO 3166 code.")
 
 # %% ../nbs/00_places.ipynb #d024e19d
 def country_name(
