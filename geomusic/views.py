@@ -229,14 +229,14 @@ def _views_of_row(row, folder, names, a):
         return found | {n: pad_frames(AUDIO_VIEWS[n](y, a), n, view_shape(n, a)) for n in rest}, ''
     except InputError as e: return {}, str(e)
 
-# %% ../nbs/15_views.ipynb #3a9aa79d
+# %% ../nbs/15_views.ipynb #1336e26c
 GIVEN = 'given'  # instead of the numbers of an analysis: the array came ready-made
 
 def _fingerprint(name, corpus, a):
     "What a view depends on: if this is unchanged there is nothing to do"
     tracks, features = corpus.tracks, table_features(corpus) if name == 'tabular' else []
     digest = lambda values: hashlib.sha256(pd.util.hash_pandas_object(values, index=False).to_numpy().tobytes()).hexdigest()[:16]
-    made_of = digest(tracks[features].astype(str)) if features else asdict(a)
+    made_of = dict(features=features, table=digest(tracks[features])) if features else asdict(a)
     return dict(view=name, tracks=digest(tracks[['track_id', 'audio']]), rows=len(tracks), analysis=made_of)
 
 def _is_done(folder, print_):
@@ -312,11 +312,12 @@ def load_view(
     except (ValueError, OSError, EOFError) as e: raise InputError(f'{path} is damaged ({e})', 'Delete it and extract again.') from None
     return View(name, x, np.array(meta['n_frames']), meta['params'], meta['refused'])
 
-# %% ../nbs/15_views.ipynb #0754d3fe
-def _write(corpus, view, made_from, progress, rows=4096):
-    "An array into the folder of a corpus, a piece at a time"
+# %% ../nbs/15_views.ipynb #976e84ea
+def _write(corpus, view, made_from, progress):
+    "An array into the folder of a corpus, some 64 MB at a time"
     from tqdm.auto import tqdm
     path = Path(corpus.folder)/'views'/f'{view.name}.npy'
+    rows = max(1, 2**26//(4*int(np.prod(view.x.shape[1:]))))
     with atomic_path(path) as tmp:
         x = np.lib.format.open_memmap(tmp, 'w+', np.float32, view.x.shape)
         for i in tqdm(range(0, len(x), rows), f'writing {view.name}', unit='piece', disable=not progress or len(x) <= rows): x[i:i + rows] = view.x[i:i + rows]
