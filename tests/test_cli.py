@@ -92,3 +92,22 @@ def test_ctrl_c_is_not_a_crash(work):
     assert "Traceback" not in err and done.returncode in (0, 130)  # 0: an epoch was finished, its weights are kept and judged
     assert done.returncode == 0 or "interrupted" in err
     assert not list((work / "stopped").glob(".*tmp*")) if (work / "stopped").exists() else True
+
+
+def test_an_audit_finds_a_column_that_gives_the_country_away(work):
+    tracks = pd.read_parquet(work / "tunes" / "tracks.parquet")
+    (work / "leaking").mkdir()
+    letters = tracks.country.where(np.random.default_rng(0).random(len(tracks)) < 0.9, "XXX").str[:2]
+    tracks.assign(label_of_the_record=letters).to_parquet(work / "leaking" / "tracks.parquet")
+    told = geomusic("audit", "leaking", "--seeds", 0, "--json", "audit.json", cwd=work).stdout
+    assert "label_of_the_record" in told and "label_of_the_record" in (work / "audit.json").read_text()
+
+
+def test_folds_and_blocks_from_the_command_line(work):
+    for k in (0, 1):
+        geomusic("split", "tunes", "--by", "fold", "--folds", 4, "--fold", k, "--min-groups", 4, cwd=work)
+        tested = set(pd.read_parquet(work / "tunes" / "tracks.parquet").query("split == 'test'").group)
+        assert tested and (k == 0 or not tested & before)
+        before = tested
+    assert "blocks" in geomusic("split", "tunes", "--by", "block", cwd=work, ok=2).stderr
+    geomusic("split", "tunes", cwd=work)
