@@ -6,10 +6,10 @@
 __all__ = ['INPUTS', 'made_up_tracks', 'find_twins', 'near_radius', 'find_near_twins', 'told', 'judge_columns', 'split_gap',
            'gap_table']
 
-# %% ../nbs/18_leaks.ipynb #13b86b4e
-import unicodedata
+# %% ../nbs/18_leaks.ipynb #218d625d
 import numpy as np
 import pandas as pd
+from .corpus import fold
 from .files import InputError
 from .places import countries
 from .splits import split_by_group
@@ -40,16 +40,11 @@ def made_up_tracks(
     if genre and remasters: t.loc[rows[:remasters], 'style'] = t['style'].to_numpy()[rows[remasters:2*remasters]]
     return t.assign(group=t.artist)
 
-# %% ../nbs/18_leaks.ipynb #f58e2a1b
-def _name_key(name):
-    "`name` without case, accents, punctuation and spaces; scripts other than Latin keep their signs"
-    s = ''.join(c for c in unicodedata.normalize('NFKD', name) if not '\u0300' <= c <= '\u036f')
-    return ''.join(c for c in unicodedata.normalize('NFC', s).casefold() if unicodedata.category(c)[0] not in 'PZSC') or name.strip()
-
+# %% ../nbs/18_leaks.ipynb #e6da618c
 def _keys(names):
-    "`_name_key` of a Series of text, each different name worked out once"
+    "A Series of text as `fold` sees it, each different name worked out once"
     names = names.fillna('').astype(str)
-    return names.map({n: _name_key(n) for n in names.unique()})
+    return names.map({n: fold(n) for n in names.unique()})
 
 # %% ../nbs/18_leaks.ipynb #e94a6105
 def _hashable(col):

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['SAME_MS', 'KEYS', 'bare_title', 'bare_artist', 'split_broadcast', 'join_descriptors']
 
-# %% ../../nbs/corpora/05_join.ipynb #6efbf3b9
+# %% ../../nbs/corpora/05_join.ipynb #4f33a9d8
 import re
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .spotify import clean_descriptors, find_columns, fold
+from .spotify import clean_descriptors, find_columns
 from .tables import read_table
-from ..corpus import Corpus
+from ..corpus import Corpus, fold
 from ..files import InputError, check_choice
 from ..views import DESCRIPTORS
 
