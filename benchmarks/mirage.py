@@ -2,7 +2,7 @@
 
 python benchmarks/mirage.py MIRAGE.csv [LARGER.csv ...]   # prints a table and writes benchmarks/mirage.json
 
-The runs alternate, so that both meet the same machine. Larger files are read by geomusic alone, to see whether memory grows with the file.
+Newer versions of pandas read with several threads: it runs as installed, and with one thread. The runs take turns, so that all meet the same machine. Larger files are read by geomusic alone, to see whether memory grows with the file.
 """
 import argparse
 import json
@@ -16,6 +16,8 @@ from pathlib import Path
 CALLS = dict(
     geomusic="from geomusic.corpora.mirage import mirage_corpus as call; options = dict(progress=False)",
     pandas="from pandas import read_csv as call; options = {}",
+    pandas_1_thread="import pandas; from pandas import read_csv as call; options = {}\n"
+    "try: pandas.set_option('mode.max_threads', 1)\nexcept KeyError: pass  # before 3.1 it read with one thread",
 )
 CHILD = """
 import json, resource, sys, time
@@ -51,22 +53,25 @@ def main():
     p.add_argument("larger", type=Path, nargs="*", help="larger ones, to compare the memory")
     p.add_argument("--repeats", type=int, default=5, help="runs of each")
     a = p.parse_args()
-    runs = dict(geomusic=[], pandas=[])
+    runs = {who: [] for who in CALLS}
     for i in range(a.repeats):
-        for who in ("geomusic", "pandas") if i % 2 else ("pandas", "geomusic"):
+        for who in sorted(CALLS, reverse=i % 2):
             runs[who].append(run(who, a.path))
-    ours, other = median(runs["geomusic"]), median(runs["pandas"])
-    rows = [dict(file_mb=a.path.stat().st_size / 1e6, geomusic=ours, pandas=other, time_ratio=ours["seconds"] / other["seconds"],
-                 time_ratios=[g["seconds"] / o["seconds"] for g, o in zip(*runs.values())], peak_ratio=ours["peak_mb"] / other["peak_mb"])]  # fmt: skip
+    ours = median(runs["geomusic"])
+    rows = [dict(file_mb=a.path.stat().st_size / 1e6, geomusic=ours)]
+    for who in list(CALLS)[1:]:
+        other, each = median(runs[who]), [g["seconds"] / o["seconds"] for g, o in zip(runs["geomusic"], runs[who])]
+        ratios = dict(time_ratio=ours["seconds"] / other["seconds"], peak_ratio=ours["peak_mb"] / other["peak_mb"], time_ratios=each)
+        rows[0][who] = other | ratios  # of geomusic to this one
     for path in a.larger:
         big = median([run("geomusic", path) for _ in range(min(a.repeats, 3))])
         rows.append(dict(file_mb=path.stat().st_size / 1e6, geomusic=big, events_ratio=big["read"] / ours["read"], peak_ratio_to_first=big["peak_mb"] / ours["peak_mb"]))
     for r in rows:
-        for who in ("geomusic", "pandas"):
-            if who in r:
-                x = r[who]
-                print(f"{r['file_mb']:7.0f} MB  {who:9} {x['seconds']:6.2f} s (cpu {x['cpu_s']:.2f} s)  peak {x['peak_mb']:6.0f} MB  {x['read']:>9,.0f} rows -> {x['kept']:,.0f}")
-        print("           ", ", ".join(f"{k} {v:.2f}" for k, v in r.items() if k.endswith(("ratio", "first"))))
+        for who in [w for w in CALLS if w in r]:
+            x = r[who]
+            ratios = ", ".join(f"{k} {v:.2f}" for k, v in (r if who == "geomusic" else x).items() if k.endswith(("ratio", "first")))
+            numbers = f"{x['seconds']:6.2f} s (cpu {x['cpu_s']:.2f} s)  peak {x['peak_mb']:6.0f} MB  {x['read']:>9,.0f} rows -> {x['kept']:,.0f}"
+            print(f"{r['file_mb']:7.0f} MB  {who:15} {numbers}  {ratios}")
     machine = dict(python=platform.python_version(), cores=os.cpu_count(), machine=platform.machine())
     Path(__file__).with_suffix(".json").write_text(json.dumps(dict(machine=machine, rows=rows), indent=1) + "\n")
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BORDER_KM', 'TOLERANCE_KM', 'nearest_country', 'territory_km', 'check_coordinates']
 
-# %% ../nbs/04_coordinates.ipynb #413e3967
+# %% ../nbs/04_coordinates.ipynb #d817196b
 import gzip, io
 from functools import lru_cache
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ import pyarrow as pa
 from .files import InputError
 from .maps import outlines
 from .names import _OVERSEAS
-from .places import EARTH_KM, countries, to_unit
+from .places import EARTH_KM, _countries, countries, to_unit
 
 # %% ../nbs/04_coordinates.ipynb #c920b2b1
 @lru_cache(1)
@@ -32,7 +32,7 @@ def _cities() -> pd.DataFrame:
     df['iso3'] = df.iso2.map(dict(zip(world.iso2, world.index)))
     return pd.concat([df.dropna(), world.reset_index()], ignore_index=True)[['iso3', 'lat_deg', 'lon_deg']]
 
-# %% ../nbs/04_coordinates.ipynb #ff1f778a
+# %% ../nbs/04_coordinates.ipynb #dbe1d231
 @lru_cache(1)
 def _shapes() -> dict:
     "alpha-3 code -> outline as a shapely geometry, x = lon_deg, y = lat_deg"
@@ -40,11 +40,13 @@ def _shapes() -> dict:
     from shapely.geometry import shape
     return {f['id']: make_valid(shape(f['geometry'])) for f in outlines()['features']}
 
+_STEP_DEG = 0.25
+
 @lru_cache(1)
 def _border() -> pd.DataFrame:
-    "iso3, lat_deg, lon_deg of points along all outlines, at most a quarter of a degree apart"
+    "iso3, lat_deg, lon_deg of points along all outlines, at most a step apart"
     from shapely import get_coordinates, segmentize
-    xy = {code: get_coordinates(segmentize(s, 0.25)) for code, s in _shapes().items()}
+    xy = {code: get_coordinates(segmentize(s, _STEP_DEG)) for code, s in _shapes().items()}
     lon, lat = np.concatenate(list(xy.values())).T
     return pd.DataFrame(dict(iso3=np.repeat(list(xy), [len(v) for v in xy.values()]), lat_deg=lat, lon_deg=lon))
 
@@ -67,7 +69,7 @@ def _wrap(lon_deg):
     "Longitude between -180 and 180 degrees"
     return (np.asarray(lon_deg) + 180) % 360 - 180
 
-# %% ../nbs/04_coordinates.ipynb #440d885d
+# %% ../nbs/04_coordinates.ipynb #57df5d32
 class _Nearest:
     "The places nearest to a point, from a table with iso3, lat_deg, lon_deg"
     def __init__(self, table): self.places, self.codes, self.tree = to_unit(table.lat_deg, table.lon_deg), table.iso3.to_numpy(dtype=object), None
@@ -79,8 +81,8 @@ class _Nearest:
         return 2*EARTH_KM*np.arcsin(np.clip(chord/2, 0, 1)), self.codes[i]
     def km(self, lat_deg, lon_deg):
         "km to the nearest place, (N,)"
-        if len(lat_deg) > 20: return self(lat_deg, lon_deg)[0]
-        chord = [np.linalg.norm(self.places - p, axis=1).min() for p in to_unit(lat_deg, lon_deg)]  # for a few points no tree is worth growing
+        if len(lat_deg) > 200: return self(lat_deg, lon_deg)[0]
+        chord = [np.linalg.norm(self.places - p, axis=1).min() for p in to_unit(lat_deg, lon_deg)]  # for a few points neither importing scipy nor growing a tree pays
         return 2*EARTH_KM*np.arcsin(np.clip(np.array(chord)/2, 0, 1))
 
 @lru_cache(1)
@@ -115,14 +117,14 @@ def nearest_country(
     codes[known], dist_km[known] = code, np.where(code == inside, 0, np.where(code == place, place_km, city_km[:, 0]))
     return codes, dist_km
 
-# %% ../nbs/04_coordinates.ipynb #cb4690da
+# %% ../nbs/04_coordinates.ipynb #46e6deb7
 def _own(code): return [code, *_OVERSEAS.get(code, [])]
 
 @lru_cache(300)
 def _territory(code:str):
     "Outline of a country with all that belongs to it"
     from shapely import prepare, union_all
-    if code not in countries().index: raise InputError(f'unknown country `{code}`', 'Use alpha-3 codes; `geomusic.names.harmonise` turns names into them.')
+    if code not in _countries().index: raise InputError(f'unknown country `{code}`', 'Use alpha-3 codes; `geomusic.names.harmonise` turns names into them.')
     shape = union_all([_shapes()[c] for c in _own(code) if c in _shapes()])
     prepare(shape)  # makes asking it quick
     return shape
@@ -152,15 +154,15 @@ def territory_km(
         if len(outside): km[outside] = _nearest_of(code).km(lat[outside], lon[outside])
     return km
 
-# %% ../nbs/04_coordinates.ipynb #03a236e3
+# %% ../nbs/04_coordinates.ipynb #67738c1e
 TOLERANCE_KM = 100  # from its territory a point may lie so far, and still agree with its country
 
 def _surely_near(country, lat, lon) -> np.ndarray:
     "True where a point is within the tolerance even in plane degrees, none of which is longer than one along a meridian; a quick answer for most"
     from shapely import dwithin, points
-    sure = np.zeros(len(lat), bool)
+    sure, near_deg = np.zeros(len(lat), bool), TOLERANCE_KM/(np.radians(1)*EARTH_KM) - _STEP_DEG/2  # the next point along a border is half a step off
     for code, rows in pd.Series(np.arange(len(lat))).groupby(country):
-        if code: sure[rows] = dwithin(_territory(code), points(_wrap(lon[rows]), lat[rows]), TOLERANCE_KM/(np.radians(1)*EARTH_KM))
+        if code: sure[rows] = dwithin(_territory(code), points(_wrap(lon[rows]), lat[rows]), near_deg)
     return sure
 
 def _judge(lat, lon, text, country) -> pd.DataFrame:

@@ -105,16 +105,16 @@ _BY_HAND = pd.DataFrame([
     ('UMI', None, None, None, None, None, 19.30, 166.60),  # Wake Island
 ], columns=['iso3', 'name', 'iso2', 'continent', 'region', 'subregion', 'lat_deg', 'lon_deg']).set_index('iso3')
 
-# %% ../nbs/00_places.ipynb #b45593c9
+# %% ../nbs/00_places.ipynb #074b8672
 @lru_cache(1)
 def _countries() -> pd.DataFrame:
     "The shared table; nobody may change it"
     known = _atlas('SELECT alpha3 iso3, name, alpha2 iso2, continent, region, subregion FROM country').set_index('iso3')
     cities = _atlas('SELECT alpha3 iso3, latitude, longitude, city.population FROM city JOIN country ON country_id = country.id ORDER BY city.id')
     cities['population'] = cities.population.fillna(0).clip(lower=1)  # where it is unknown: somebody lives there
-    def middle(c): return c.iloc[int(least_expected_km(c.population, c.latitude, c.longitude))]
-    best = pd.DataFrame({code: middle(c) for code, c in cities.groupby('iso3')}).T
-    points = best.set_axis(best.index)[['latitude', 'longitude']].astype(float).set_axis(['lat_deg', 'lon_deg'], axis=1)
+    table = cities[['population', 'latitude', 'longitude']].to_numpy(float)
+    best = [rows[least_expected_km(*table[rows].T)] for rows in cities.groupby('iso3').indices.values()]
+    points = cities.iloc[best].set_index('iso3')[['latitude', 'longitude']].set_axis(['lat_deg', 'lon_deg'], axis=1)
     df = known.join(points).combine_first(_BY_HAND)[_BY_HAND.columns]
     return df.astype(dict(lat_deg=float, lon_deg=float)).rename_axis('iso3').sort_index()
 

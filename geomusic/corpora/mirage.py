@@ -56,17 +56,16 @@ class _Vocabulary:
         cells = pc.split_pattern(rows, _SEP, max_splits=n - 1).flatten()
         return pd.DataFrame({c: pd.Series(cells.take(pa.array(np.arange(i, len(cells), n))), dtype='str') for i, c in enumerate(self.columns)})
 
-# %% ../../nbs/corpora/02_mirage.ipynb #8b279894
+# %% ../../nbs/corpora/02_mirage.ipynb #e2e693b1
 class _FirstValues:
     "For each number of a vocabulary, the first value seen in each of D columns"
     def __init__(self, D): self.values, self.gaps = np.full((1 << 12, D), np.nan), np.full(1 << 12, D > 0)
-    def add(self, code, new):  # (N,) and (N, D)
-        need = 1 + code.max() - len(self.values)
-        if need > 0:
-            need, D = max(need, len(self.values)), new.shape[1]
-            self.values, self.gaps = np.vstack([self.values, np.full((need, D), np.nan)]), np.append(self.gaps, np.full(need, D > 0))
-        rows = np.flatnonzero(self.gaps[code])[::-1]  # backwards: of several values, the first is written last
-        code, new = code[rows], new[rows]
+    def wanted(self, code):  # which of (N,) numbers lack a value still
+        need, (n, D) = 1 + code.max() - len(self.values), self.values.shape
+        if need > 0: self.values, self.gaps = (np.append(a, np.full((max(need, n), *a.shape[1:]), gap), axis=0) for a, gap in ((self.values, np.nan), (self.gaps, D > 0)))
+        return np.flatnonzero(self.gaps[code])
+    def add(self, code, new):  # (R,) and (R, D), of such numbers
+        code, new = code[::-1], new[::-1]  # backwards: of several values, the first is written last
         row, column = np.nonzero(np.isnan(self.values[code]) & np.isfinite(new))
         self.values[code[row], column] = new[row, column]
         self.gaps[code] = np.isnan(self.values[code]).any(1)
@@ -116,33 +115,34 @@ def _in_batches(tables, rows=1 << 16):
             waiting = []
     if waiting: yield pa.concat_tables(waiting)
 
-# %% ../../nbs/corpora/02_mirage.ipynb #eaad7fc9
+# %% ../../nbs/corpora/02_mirage.ipynb #a82c7f00
 def _add(self, batch, min_reliability, ids, events):
     "Write what is left of a batch of events"
     new = np.empty(len(batch), _EVENT)
     new['song'], new['place'] = self.songs(batch), self.places(batch)
-    values, batch = _descriptor_values(batch, self.descriptors)
-    self.first.add(new['song'], values)
+    wanted = self.first.wanted(new['song'])
+    values, batch = _descriptor_values(batch, self.descriptors, wanted)
+    self.first.add(new['song'][wanted], values)
     repaired = batch.column('repaired')
     new['mark'] = [self.marks.setdefault(r, len(self.marks)) for r in repaired.to_pylist()] if pc.any(pc.not_equal(repaired, '')).as_py() else 0
     if min_reliability:
         x = batch.column('reliability').to_numpy(zero_copy_only=False)
         new['low'] = np.where(np.isfinite(x), 2*(x < min_reliability), 1)
     else: new['low'] = 0
-    names = batch.column('event').to_numpy(zero_copy_only=False)
-    np.where(names == '', 0, pd.util.hash_array(names, categorize=False)).astype('<u8').tofile(ids)
+    _hashes(batch.column('event')).tofile(ids)
     new.tofile(events)
 
 _Reduced._add = _add
 
-# %% ../../nbs/corpora/02_mirage.ipynb #c9b1c0bf
-def _descriptor_values(batch, descriptors):
-    "(N, D) floats, and the batch with words that are neither key nor mode marked"
-    values = np.empty((len(batch), len(descriptors)))
+# %% ../../nbs/corpora/02_mirage.ipynb #abc7a924
+def _descriptor_values(batch, descriptors, rows):
+    "Floats of some rows, (R, D), and the whole batch with words that are neither key nor mode marked"
+    values = np.empty((len(rows), len(descriptors)))
     for i, d in enumerate(descriptors):
         column = batch.column(d)
-        if d not in _WORDS: values[:, i] = column.to_numpy(zero_copy_only=False); continue
-        values[:, i], bad = from_words(column, d)
+        if d not in _WORDS: values[:, i] = column.to_numpy(zero_copy_only=False)[rows]; continue
+        numbers, bad = from_words(column, d)
+        values[:, i] = numbers[rows]
         if bad.any(): batch = _mark(batch, bad, f'{d} is not a {d}')
     return values, batch
 
@@ -151,6 +151,26 @@ def _mark(batch, rows, what):
     i, repaired = batch.schema.get_field_index('repaired'), batch.column('repaired').to_numpy(zero_copy_only=False).copy()
     repaired[rows] = [f'{r}; {what}' if r else what for r in repaired[rows]]
     return batch.set_column(i, 'repaired', pa.array(repaired, pa.string()))
+
+# %% ../../nbs/corpora/02_mirage.ipynb #22e1647c
+def _mixed(h):
+    "Another 64-bit number for each, in which every bit depends on all bits"
+    for shift, factor in ((30, 0xbf58476d1ce4e5b9), (27, 0x94d049bb133111eb)): h = (h ^ h >> shift)*factor
+    return h ^ h >> 31
+
+def _hashes(column) -> np.ndarray:
+    "(N,) 64-bit hashes of an Arrow array of strings, 0 for an empty one"
+    column = column.cast(pa.large_string())
+    _, offsets, data = column.buffers()
+    at, out = np.frombuffer(offsets, np.int64)[column.offset:][:len(column) + 1], np.zeros(len(column), '<u8')
+    start, length = at[:-1], np.diff(at)
+    for n in np.unique(length[length > 0]):
+        rows = np.flatnonzero(length == n)
+        words = np.zeros((len(rows), 1 + (n - 1)//8), '<u8')
+        words.view(np.uint8)[:, :n] = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), n)[start[rows]]
+        out[rows] = n
+        for i in range(words.shape[1]): out[rows] = _mixed(out[rows] ^ words[:, i])
+    return out
 
 # %% ../../nbs/corpora/02_mirage.ipynb #184e8e3f
 def repeated_hashes(
@@ -417,7 +437,7 @@ def _tables_of(reduced, release:dict, label:str, several:str, tables:dict) -> tu
     songs['number'] = pd.factorize(songs.track)[0]
     return songs, places, names
 
-# %% ../../nbs/corpora/02_mirage.ipynb #960ad73e
+# %% ../../nbs/corpora/02_mirage.ipynb #65b70f7f
 def _heads(songs, fates, label:str) -> tuple:
     "For each track that is left: what won, the song that stands for it, and where it is from (iso3, lat_deg, lon_deg)"
     needed, left = ['track', 'group', 'title', 'artist', *(c for c in ('iso3', 'lat_deg', 'lon_deg') if c in songs)], fates.spins > 0
@@ -437,8 +457,9 @@ def _tracks_of(songs, places, fates, label:str) -> pd.DataFrame:
     tracks = dict(track_id=head.track, country=where.iso3, lat_deg=where.lat_deg.astype(float), lon_deg=where.lon_deg.astype(float), group=head.group,
         title=head.title, artist=head.artist, audio='', spins=spins, label_share=best.share)
     if 'region' in best: tracks['region'] = best.region
-    marks = fates.marks.drop_duplicates().groupby('number').what.agg('; '.join).to_dict()
-    tracks['repaired'] = [marks.get(number, '') for number in best.index]
+    marks = {}
+    for number, what in fates.marks.drop_duplicates().itertuples(index=False): marks.setdefault(number, []).append(what)
+    tracks['repaired'] = ['; '.join(marks.get(number, '')) for number in best.index]
     values = songs.loc[fates.spins > 0, ['number', *[d for d in DESCRIPTORS if d in songs]]].groupby('number').first()
     tracks |= {d: values[d] for d in values}
     return pd.DataFrame({name: column.reset_index(drop=True) if isinstance(column, pd.Series) else column for name, column in tracks.items()})

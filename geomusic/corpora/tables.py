@@ -206,17 +206,17 @@ def _header(line:bytes, path:Path):
     delimiter = max(',;\t|', key=text.count)
     return [name.strip() for name in _fields(text + '\n', delimiter) or [text]], delimiter
 
-# %% ../../nbs/corpora/01_tables.ipynb #2996a4d3
-BLOCK_BYTES = 2 << 20
+# %% ../../nbs/corpora/01_tables.ipynb #bb9af884
+BLOCK_BYTES = 4 << 20
 
 def _blocks(read, path, n_fields, delimiter, rest=b''):
     "Mended blocks of whole lines; a file that ends in the middle of a row is an error"
     while True:
         data = read(BLOCK_BYTES)
-        whole, more = rest + data, bool(data)
-        cut = whole.rfind(b'\n') + 1 if more else len(whole)
-        if len(whole) - cut > 32*BLOCK_BYTES: raise InputError(f'{path} has no line break in {len(whole):,} bytes', 'Is it a CSV table?')
-        block, rest = whole[:cut], whole[cut:]
+        more, cut = bool(data), data.rfind(b'\n') + 1
+        if more and not cut: data, rest, cut = rest + data, b'', (rest + data).rfind(b'\n') + 1
+        if len(data) - cut > 32*BLOCK_BYTES: raise InputError(f'{path} has no line break in {len(data):,} bytes', 'Is it a CSV table?')
+        block, rest = (b''.join([rest, memoryview(data)[:cut]]), data[cut:]) if more else (rest, b'')  # each byte is copied once
         ends_well = block.endswith(b'\n')
         if block:
             m = _Mended(block if ends_well else block + b'\n', n_fields, delimiter, more)
@@ -233,16 +233,16 @@ def _check_encoding(m, seen:dict, path):
         raise InputError(f"{path} is not UTF-8: {seen['bad']} of {seen['beyond']} rows with letters beyond ASCII cannot be read",
                          "It may be Latin-1 or Windows-1252: save it as CSV in UTF-8.")
 
-# %% ../../nbs/corpora/01_tables.ipynb #445b35d2
+# %% ../../nbs/corpora/01_tables.ipynb #ca3a6f68
 _GAPS = ['', 'na', 'n/a', '#n/a', '#na', 'nan', 'null', 'none', '-nan', '1.#ind', '1.#qnan', '<na>', '-1.#ind', '-1.#qnan']
 
-def _convert(block:bytes, n_fields:int, delimiter:str, columns:dict, numbers, drop):
-    "The wanted columns of a clean block as an Arrow table: strings, and floats where every value is one"
+def _convert(block:bytes, n_fields:int, delimiter:str, columns:dict, numbers, drop, n_bytes:int):
+    "The wanted columns of a clean block as an Arrow table: strings, and floats where every value is one; so many bytes at a time"
     import pyarrow.csv as pc
     names = [str(i) for i in range(n_fields)]
     types = {str(i): pa.float64() if name in numbers else pa.string() for name, i in columns.items()}
-    table = pc.read_csv(pa.py_buffer(block), pc.ReadOptions(use_threads=False, column_names=names, block_size=len(block) + 1),
-        pc.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=drop),
+    table = pc.read_csv(pa.py_buffer(block), pc.ReadOptions(use_threads=False, column_names=names, block_size=n_bytes),
+        pc.ParseOptions(delimiter=delimiter, newlines_in_values=n_bytes > len(block), invalid_row_handler=drop),
         pc.ConvertOptions(include_columns=list(types), column_types=types, strings_can_be_null=False, check_utf8=False))
     return table.rename_columns(list(columns))
 
@@ -256,15 +256,18 @@ def to_numbers(
     x = pd.to_numeric(text, errors='coerce').to_numpy(np.float64, na_value=np.nan)
     return x, np.isnan(x) & ~text.str.lower().isin(_GAPS).to_numpy()
 
-# %% ../../nbs/corpora/01_tables.ipynb #b8cf8f82
+# %% ../../nbs/corpora/01_tables.ipynb #889f09f5
+_CACHE_BYTES = 1 << 20  # pyarrow is quicker with as much as fits into the cache of a processor; a record must fit, and its line breaks be line ends
+
 def _take_apart(m, delimiter, columns:dict, numbers):
     "A mended block as a table with a column `repaired`; rows of another length are refused"
     dropped = {}
     def drop(row):
         dropped[row.number - 1] = 'too few fields' if row.actual_columns < row.expected_columns else 'too many fields'
         return 'skip'
-    convert = lambda numbers: _convert(m.clean, m.n_fields, delimiter, columns, numbers, drop)
     if not len(m.lines): return None
+    in_lines = not m.lost and 4*np.diff(m.ends, prepend=-1).max() < _CACHE_BYTES  # mending lengthens a line at most three times
+    def convert(numbers): return _convert(m.clean, m.n_fields, delimiter, columns, numbers, drop, _CACHE_BYTES if in_lines else len(m.clean) + 1)
     try: table = convert(numbers)
     except pa.ArrowInvalid: table = convert(())  # somewhere stands a word in place of a number
     m.refused |= {int(m.lines[i]): why for i, why in dropped.items()}
@@ -330,8 +333,8 @@ def _count(stream, table, refused:dict, first_line:int):
     for entry in table['repaired'].value_counts().to_pylist():
         if entry['values']: stream.repaired[entry['values']] = stream.repaired.get(entry['values'], 0) + entry['counts']
 
-# %% ../../nbs/corpora/01_tables.ipynb #14d9d468
-def _ahead(items, depth=8):
+# %% ../../nbs/corpora/01_tables.ipynb #4d5b0886
+def _ahead(items, depth=4):
     "The items of an iterator; while one is in use, another thread makes the next, at most `depth` of them"
     it, end, worker = iter(items), object(), ThreadPoolExecutor(1)
     try:
