@@ -206,8 +206,8 @@ def _header(line:bytes, path:Path):
     delimiter = max(',;\t|', key=text.count)
     return [name.strip() for name in _fields(text + '\n', delimiter) or [text]], delimiter
 
-# %% ../../nbs/corpora/01_tables.ipynb #bb9af884
-BLOCK_BYTES = 4 << 20
+# %% ../../nbs/corpora/01_tables.ipynb #3b14f803
+BLOCK_BYTES = 8 << 20
 
 def _blocks(read, path, n_fields, delimiter, rest=b''):
     "Mended blocks of whole lines; a file that ends in the middle of a row is an error"
@@ -333,8 +333,8 @@ def _count(stream, table, refused:dict, first_line:int):
     for entry in table['repaired'].value_counts().to_pylist():
         if entry['values']: stream.repaired[entry['values']] = stream.repaired.get(entry['values'], 0) + entry['counts']
 
-# %% ../../nbs/corpora/01_tables.ipynb #4d5b0886
-def _ahead(items, depth=4):
+# %% ../../nbs/corpora/01_tables.ipynb #f4bcf8b5
+def _ahead(items, depth=2):
     "The items of an iterator; while one is in use, another thread makes the next, at most `depth` of them"
     it, end, worker = iter(items), object(), ThreadPoolExecutor(1)
     try:
