@@ -21,7 +21,8 @@ def run(*words, cwd):
 def copy(tmp_path_factory):
     "A copy of the sources that commands may change"
     copy = tmp_path_factory.mktemp("copy") / "geomusic"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "_proc", "_docs", "runs", "corpora", "__pycache__", ".ipynb_checkpoints", "*.egg-info"))
+    everywhere, made = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.egg-info"), {".venv", ".git", "_proc", "_docs", "runs", "corpora", "data", "wandb"}
+    shutil.copytree(ROOT, copy, ignore=lambda folder, names: everywhere(folder, names) | (made if folder == str(ROOT) else set()))
     run("git", "init", "-q", cwd=copy)
     return copy
 
