@@ -53,7 +53,7 @@ def extract(
         print(f'{name:10} {view.x.shape}' + (f', {len(view.refused)} refused' if view.refused else ''))
         for track, why in list(view.refused.items())[:5]: print(f'           {track}: {why}')
 
-# %% ../nbs/53_cli.ipynb #1b477358
+# %% ../nbs/53_cli.ipynb #abd969a1
 @app.command()
 def split(
     corpus: CorpusFolder,
@@ -72,8 +72,9 @@ def split(
     from geomusic.experiments import make_split, parse_sizes
     from geomusic.splits import split_report
     c = load_corpus(corpus)
-    side = make_split(c, by, parse_sizes(sizes), seed, min_groups, drop_small, folds, fold, cell_km, buffer_km)
-    made = dict(by=by, seed=seed, min_groups=min_groups, dropped=side.attrs.get('dropped', {}), made=side.attrs.get('made', {}))
+    shares = parse_sizes(sizes)
+    side = make_split(c, by, shares, seed, min_groups, drop_small, folds, fold, cell_km, buffer_km)
+    made = dict(by=by, sizes=shares, seed=seed, min_groups=min_groups, dropped=side.attrs.get('dropped', {}), made=side.attrs.get('made', {}))
     save_corpus(Corpus(c.tracks.assign(split=side), c.report | dict(split=made), corpus), corpus)
     print(split_report(c.targets(), side).to_string())
 

@@ -111,3 +111,4 @@ def test_folds_and_blocks_from_the_command_line(work):
         before = tested
     assert "blocks" in geomusic("split", "tunes", "--by", "block", cwd=work, ok=2).stderr
     geomusic("split", "tunes", cwd=work)
+    assert json.loads((work / "tunes" / "report.json").read_text())["split"]["sizes"] == [0.7, 0.1, 0.2]
