@@ -233,7 +233,7 @@ def test_loudness(tmp_path, song):
     for gain in (1.0, 0.01):
         path = put(tmp_path / "a.wav", gain * song, 22050, "wav float")
         plain, level = load_audio(path), load_audio(path, lufs=-23.0)
-        assert abs(meter.integrated_loudness(level) + 23) < 0.01 and np.corrcoef(plain, level)[0, 1] > 0.999999
+        assert abs(meter.integrated_loudness(level) + 23) < 0.05 and np.corrcoef(plain, level)[0, 1] > 0.999999
     assert np.abs(load_audio(path, lufs=-1.0)).max() > 1
     assert reason(put(tmp_path / "b.wav", song[2000:8000], 22050), lufs=-23.0) == "too short"
     assert reason(put(tmp_path / "c.wav", 0.0005 * song, 22050, "wav float"), lufs=-23.0) == "silent"

@@ -119,11 +119,11 @@ def sound_windows(
     r = open_sound(path)
     return _heard(path, _cut(_resampled(_mono(r, 0, r.frames), r.sr, sr), round(dur_s*sr)))
 
-# %% ../../nbs/sound/01_decode.ipynb #7554cbe2
+# %% ../../nbs/sound/01_decode.ipynb #660413a0
 def _at_loudness(path, y, sr, lufs):
     "The sound times a factor; samples may pass 1 and are not clipped"
-    import pyloudnorm
+    from geomusic.sound.descriptors import LUFS_RANGE, level
     if len(y) <= .4*sr: refuse(path, 'too short', 'loudness is measured over 0.4 s or more')
-    now = pyloudnorm.Meter(sr, 'DeMan').integrated_loudness(y.astype(np.float64))
-    if not np.isfinite(now): refuse(path, 'silent', 'it is below -70 LUFS, where loudness ends')
+    now = level(y, sr)
+    if now <= LUFS_RANGE[0]: refuse(path, 'silent', 'it is below -70 LUFS, where loudness ends')
     return (y*10**((lufs - now)/20)).astype(np.float32)

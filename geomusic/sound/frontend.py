@@ -137,23 +137,23 @@ def _groups(mel, n=8):
         out.append((int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1))
     return out
 
-# %% ../../nbs/sound/02_frontend.ipynb #4b19a2af
+# %% ../../nbs/sound/02_frontend.ipynb #3fa81548
 _STEPS = dict(  # output: from the front end, the frames (B, T, n_fft), and other outputs
     power=lambda f, x, of: power_spectrum(x, f.window),                             # (B, F, T)
-    magnitude=lambda f, x, of: _sqrt(of('power')),                                  # (B, F, T)
-    mel_power=lambda f, x, of: f.mel_bands(of('power')),                            # (B, n_mels, T)
-    melspec=lambda f, x, of: decibels(of('mel_power')),                             # (B, n_mels, T) dB
-    mfcc=lambda f, x, of: f.dct @ of('melspec'),                                    # (B, n_mfcc, T)
-    chroma=lambda f, x, of: peak_normalised(f.product(f.chroma, of('power'))),      # (B, 12, T), C first
-    onset=lambda f, x, of: onset_strength(of('melspec'), f.a.n_fft, f.hop_length),  # (B, T) dB
+    magnitude=lambda f, x, of: _sqrt(of['power']),                                  # (B, F, T)
+    mel_power=lambda f, x, of: f.mel_bands(of['power']),                            # (B, n_mels, T)
+    melspec=lambda f, x, of: decibels(of['mel_power']),                             # (B, n_mels, T) dB
+    mfcc=lambda f, x, of: f.dct @ of['melspec'],                                    # (B, n_mfcc, T)
+    chroma=lambda f, x, of: peak_normalised(f.product(f.chroma, of['power'])),      # (B, 12, T), C first
+    onset=lambda f, x, of: onset_strength(of['melspec'], f.a.n_fft, f.hop_length),  # (B, T) dB
     rms=lambda f, x, of: rms(x),                                                    # (B, T)
-    centroid=lambda f, x, of: centroid(of('magnitude'), f.hz),                      # (B, T) Hz
-    bandwidth=lambda f, x, of: bandwidth(of('magnitude'), f.hz, of('centroid')),    # (B, T) Hz
-    rolloff=lambda f, x, of: rolloff(of('magnitude'), f.hz),                        # (B, T) Hz
-    flatness=lambda f, x, of: flatness(of('power')))                                # (B, T)
+    centroid=lambda f, x, of: centroid(of['magnitude'], f.hz),                      # (B, T) Hz
+    bandwidth=lambda f, x, of: bandwidth(of['magnitude'], f.hz, of['centroid']),    # (B, T) Hz
+    rolloff=lambda f, x, of: rolloff(of['magnitude'], f.hz),                        # (B, T) Hz
+    flatness=lambda f, x, of: flatness(of['power']))                                # (B, T)
 OUTPUTS = tuple(_STEPS)
 
-# %% ../../nbs/sound/02_frontend.ipynb #ca26bef6
+# %% ../../nbs/sound/02_frontend.ipynb #3899e6fb
 class FrontEnd(nn.Module):
     "Spectra of a batch of sounds from one Fourier transform, equal to librosa's."
     def __init__(self,
@@ -171,13 +171,17 @@ class FrontEnd(nn.Module):
         _check_call(y, outputs)
         waves = torch.atleast_2d(y).to(self.window.dtype)                                           # (B, samples)
         with torch.autocast(y.device.type, enabled=False):
-            clips = [_compute(self, w, outputs) for w in (waves.split(1) if y.device.type == 'cpu' else [waves])]
+            clips = [self.outputs_of(w, outputs) for w in (waves.split(1) if y.device.type == 'cpu' else [waves])]
         made = {n: torch.cat([c[n] for c in clips]) if len(clips) > 1 else clips[0][n] for n in outputs}
         return made if y.ndim == 2 else {n: x[0] for n, x in made.items()}
 
+    def outputs_of(self, y, outputs):
+        made = _Outputs(self, y)  # gone on return, and with it what was not asked for
+        return {n: made[n] for n in outputs}
+
     def extra_repr(self): return f'{self.a.sr} Hz, windows of {self.a.n_fft} samples every {self.hop_length}, {self.a.n_mels} bands'
 
-# %% ../../nbs/sound/02_frontend.ipynb #7341db6d
+# %% ../../nbs/sound/02_frontend.ipynb #f50547d8
 def _check_call(y, outputs):
     "An `InputError` for what is no sound, and for unknown outputs"
     if isinstance(outputs, str): raise InputError(f'outputs={outputs!r} is a word', f'Give a tuple: ({outputs!r},).')
@@ -186,13 +190,12 @@ def _check_call(y, outputs):
         what = f'samples of shape {tuple(y.shape)} and type {y.dtype}' if hasattr(y, 'dtype') else f'a {type(y).__name__}'
         raise InputError(f'{what} cannot be analysed', 'Give a tensor of floating point numbers between -1 and 1, (samples,) or (batch, samples).')
 
-def _compute(f, y, outputs):
-    "The outputs of some clips (B, samples), everything once"
-    x, got = frames(y, f.a.n_fft, f.hop_length), {}                                                 # (B, T, n_fft)
-    def of(name):
-        if name not in got: got[name] = _STEPS[name](f, x, of)
-        return got[name]
-    return {name: of(name) for name in outputs}
+class _Outputs(dict):
+    "Outputs of some clips (B, samples), each computed when it is first asked for"
+    def __init__(self, f, y): self.f, self.x = f, frames(y, f.a.n_fft, f.hop_length)  # (B, T, n_fft)
+    def __missing__(self, name):
+        self[name] = _STEPS[name](self.f, self.x, self)
+        return self[name]
 
 # %% ../../nbs/sound/02_frontend.ipynb #e19c1f2c
 def _product(self, filters, power):
