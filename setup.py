@@ -8,7 +8,8 @@ parser = ConfigParser(delimiters=["="], comment_prefixes=["#"], interpolation=No
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 needs = lambda key: cfg.get(key, "").split()
-demo, notebook, wandb = (needs(f"{name}_requirements") for name in ("demo", "notebook", "wandb"))
+extras = {name: needs(f"{name}_requirements") for name in ("demo", "wandb", "tensorboard", "dask", "search")}
+notebook = extras["demo"] + needs("notebook_requirements")
 
 setup(
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], keywords=cfg["keywords"],
@@ -16,6 +17,6 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     packages=find_packages(include=["geomusic", "geomusic.*"]), python_requires=f">={cfg['min_python']}",
     install_requires=needs("requirements"),
-    extras_require={"demo": demo, "notebooks": demo + notebook, "wandb": wandb, "dev": demo + notebook + wandb + needs("dev_requirements")},
+    extras_require=extras | {"notebooks": notebook, "dev": sum(extras.values(), notebook + needs("dev_requirements"))},
     entry_points={"console_scripts": needs("console_scripts")},
 )

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm  # noqa: E402
 
 from geomusic.leaks import gap_table, split_gap  # noqa: E402
 from geomusic.files import atomic_path, data_folder  # noqa: E402
-from geomusic.views import DESCRIPTORS  # noqa: E402
+from geomusic.sound.descriptors import DESCRIPTORS  # noqa: E402
 
 SEEDS, TREES, MIN_ARTISTS = range(5), 50, 50
 

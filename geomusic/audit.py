@@ -13,7 +13,7 @@ import pandas as pd
 from .corpus import Corpus
 from .files import InputError
 from .leaks import _enough, _expected_twins, _hashable, _numbers, find_near_twins, find_twins, gap_table, judge_columns, split_gap
-from .views import DESCRIPTORS
+from .sound.descriptors import DESCRIPTORS
 
 # %% ../nbs/18_audit.ipynb #f9260518
 @dataclass(repr=False)

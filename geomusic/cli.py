@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Jobs', 'Checkpoint', 'Overrides', 'DataDir', 'MaybeCorpus', 'options', 'extract', 'split', 'audit', 'export',
-           'train', 'evaluate', 'predict', 'demo', 'main']
+           'train', 'search', 'evaluate', 'ensemble', 'predict', 'demo', 'main']
 
 # %% ../nbs/53_cli.ipynb #849dc6a1
 import sys
@@ -24,9 +24,9 @@ def options(
     debug: Annotated[bool, typer.Option('--debug', help='Show the traceback of an error. May stand anywhere on the line.')] = False,
 ): "Options of every command."
 
-# %% ../nbs/53_cli.ipynb #9a02b8e7
+# %% ../nbs/53_cli.ipynb #b704ce9e
 Jobs = Annotated[int, typer.Option('--jobs', '-j', help='Worker processes; -1 for one a core.')]
-Checkpoint = Annotated[Path, typer.Option('--checkpoint', '-c', help='A run folder, or its best_model.pth.')]
+Checkpoint = Annotated[Path, typer.Option('--checkpoint', '-c', help='A run folder, its best_model.pth, or the folder of an ensemble.')]
 Overrides = Annotated[Optional[list[str]], typer.Argument(metavar='[KEY=VALUE]...', help='Settings, such as training.learning_rate=3e-4.')]
 DataDir = Annotated[Optional[Path], typer.Option('--data_dir', '--data-dir', help='Instead of a corpus: a folder in the published layout (train_features.npy, train_labels.npy, label_encoder.pkl, ...).')]
 MaybeCorpus = Annotated[Optional[Path], typer.Argument(metavar='[CORPUS]', help='A corpus folder, made by `geomusic corpus`; left out with --data_dir.')]
@@ -39,19 +39,27 @@ def _corpus_or_data_dir(corpus, data_dir):
     if bool(corpus) == bool(data_dir): raise InputError('give a corpus folder, or a folder of splits with --data_dir' if not corpus else f'both a corpus ({corpus}) and --data_dir ({data_dir}) were given', '' if not corpus else 'Leave one out.')
     return corpus, []
 
-# %% ../nbs/53_cli.ipynb #288fe27f
+# %% ../nbs/53_cli.ipynb #a5ab5d60
 @app.command()
 def extract(
     corpus: CorpusFolder,
+    numbers: Annotated[Optional[list[str]], typer.Argument(metavar='[KEY=VALUE]...', help='How the sound is cut and counted: sr, n_fft, hop_length, n_mels, n_mfcc, seq_hop_s, dur_s, excerpt (centre, start, random), such as dur_s=10 n_mels=64. Left out: as the views that are there.')] = None,
     views: Annotated[str, typer.Option(help='Which of tabular, melspec, sequence, melody, with commas between.')] = 'tabular,melspec,sequence',
     jobs: Jobs = -1,
+    dtype: Annotated[Optional[str], typer.Option(help='Of melspec: float32, or float16 for half the size. Left out: as the view that is there.')] = None,
+    backend: Annotated[str, typer.Option(help='loky: processes of this machine. dask: a cluster whose workers see the sound at the same path.')] = 'loky',
+    scheduler: Annotated[Optional[str], typer.Option(help='With --backend dask: an address such as tcp://HOST:8786, or local.')] = None,
+    retry: Annotated[str, typer.Option(help='Reasons, with commas between, for which files were refused before and are to be tried again, such as "no decoder".')] = '',
 ):
-    "Compute the views that models see; nothing is done twice."
+    "Compute the views that models see, from sound. May be killed at any moment: the same command goes on; nothing is done twice."
     from geomusic.corpus import load_corpus
-    from geomusic.views import extract as extract_views
-    for name, view in extract_views(load_corpus(corpus), split_list(views), n_jobs=jobs).items():
-        print(f'{name:10} {view.x.shape}' + (f', {len(view.refused)} refused' if view.refused else ''))
-        for track, why in list(view.refused.items())[:5]: print(f'           {track}: {why}')
+    from geomusic.sound.analysis import typed_numbers
+    from geomusic.sound.engine import corpus_analysis, extract as extract_views, views_account
+    c, names = load_corpus(corpus), split_list(views)
+    a = corpus_analysis(c, names[0], **typed_numbers(numbers)) if numbers else None
+    made = extract_views(c, names, a, jobs, backend=backend, scheduler=scheduler, dtype=dtype, retry=split_list(retry))
+    for name, view in made.items(): print(f'{name:10} {view.x.shape} {view.x.dtype}')
+    print(views_account(corpus).to_string())
 
 # %% ../nbs/53_cli.ipynb #abd969a1
 @app.command()
@@ -99,7 +107,7 @@ def audit(
     if json: write_json(json, found.to_dict())
     if strict and not found.ok: raise typer.Exit(1)
 
-# %% ../nbs/53_cli.ipynb #8aaefc52
+# %% ../nbs/53_cli.ipynb #4503656a
 @app.command()
 def export(
     corpus: CorpusFolder,
@@ -109,12 +117,12 @@ def export(
     "Write a split corpus in the published layout, for other programs: features, labels, label_encoder.pkl."
     from geomusic.corpora.split_folder import write_split_folder
     from geomusic.corpus import load_corpus
-    from geomusic.views import extract as extract_views
+    from geomusic.sound.engine import extract as extract_views
     c = load_corpus(corpus)
     extract_views(c, [view])
     print(out, write_split_folder(c, view, out))
 
-# %% ../nbs/53_cli.ipynb #45a61e2b
+# %% ../nbs/53_cli.ipynb #634b7a6c
 @app.command()
 def train(
     corpus: MaybeCorpus = None,
@@ -124,6 +132,7 @@ def train(
     data_dir: DataDir = None,
     out: Annotated[Optional[Path], typer.Option('--out', '-o', help='Run folder; otherwise checkpoint_dir of the config, otherwise runs/MODEL.')] = None,
     view: Annotated[Optional[str], typer.Option(help='Another view than the model was made for, such as melody for fcnn.')] = None,
+    resume: Annotated[bool, typer.Option('--resume', help='Go on with a run that was interrupted in this folder; from the beginning if there is none.')] = False,
     drop_unseen: Annotated[bool, typer.Option('--drop-unseen', help='With --data_dir: leave out rows of val and test whose class has no training rows.')] = False,
 ):
     "Train a model on a corpus; keep the best checkpoint, its history and its evaluation."
@@ -141,10 +150,33 @@ def train(
         settings = use_class_weights(settings, c)
         for note in c.report['notes']: print(f'note: {note}')
     else: c = load_corpus(corpus)
-    _, metrics = run_model(c, settings, folder, view=view)
-    print(f'{folder}: {summary_line(metrics)}')
+    _, metrics = run_model(c, settings, folder, view=view, resume=resume)
+    if metrics: print(f'{folder}: {summary_line(metrics)}')
 
-# %% ../nbs/53_cli.ipynb #d2f2422f
+# %% ../nbs/53_cli.ipynb #1056ea2e
+@app.command()
+def search(
+    corpus: CorpusFolder,
+    overrides: Overrides = None,
+    model: Annotated[Optional[str], typer.Option('--model', '-m', help='fcnn, cnn, rnn or attention; otherwise as in the config, otherwise fcnn.')] = None,
+    config: Annotated[Optional[Path], typer.Option(help='A YAML file of settings; its section `search` says what is tried.')] = None,
+    n_trials: Annotated[int, typer.Option('--n_trials', '--n-trials', help='Trials finished in the end, by all workers, those of earlier sittings counted.')] = 50,
+    study_name: Annotated[str, typer.Option('--study_name', '--study-name', help='The same name goes on with the same study.')] = 'search',
+    out: Annotated[Optional[Path], typer.Option('--out', '-o', help='Folder for best.yaml, trials.csv and the journal; otherwise runs/STUDY_NAME.')] = None,
+    storage: Annotated[Optional[str], typer.Option(help='A journal file or the URL of a database (sqlite:///search.db) that workers share; otherwise study.journal in the folder.')] = None,
+    timeout: Annotated[Optional[float], typer.Option('--timeout', '--timeout_s', '--timeout-s', help='Begin no trial after so many seconds.')] = None,
+    jobs: Jobs = 1,
+    view: Annotated[Optional[str], typer.Option(help='Another view than the model was made for, such as melody for fcnn.')] = None,
+):
+    "Find settings by trial (Optuna), judged on the validation rows. May be killed at any moment: the same command goes on; more of it at the same time help."
+    from geomusic.corpus import load_corpus
+    from geomusic.learning.search import load_search, search as find
+    settings, space = load_search(config, [*([f'model.type={model}'] if model else []), *(overrides or [])])
+    folder = out or Path('runs')/study_name
+    print(find(load_corpus(corpus), settings, folder, n_trials, study_name, storage, space, timeout, jobs, view=view))
+    print(f"geomusic train {corpus} --config {folder/'best.yaml'}{f' --view {view}' if view else ''}")
+
+# %% ../nbs/53_cli.ipynb #aefa39ad
 @app.command()
 def evaluate(
     checkpoint: Checkpoint,
@@ -157,18 +189,39 @@ def evaluate(
     "Judge a trained model: metrics.txt, metrics.json, three figures and predictions.parquet."
     from geomusic.corpus import load_corpus
     from geomusic.experiments import evaluate_run
-    from geomusic.train import load_run
+    from geomusic.learning.ensemble import load_model, view_of
     corpus, _ = _corpus_or_data_dir(corpus, data_dir)
-    run, home = load_run(checkpoint), checkpoint if checkpoint.is_dir() else checkpoint.parent
+    run, home = load_model(checkpoint), checkpoint if checkpoint.is_dir() else checkpoint.parent
     if data_dir:
         from geomusic.corpora.split_folder import save_split_corpus
-        c = save_split_corpus(data_dir, home/'corpus', run.view.get('name', run.scaler.view))
+        c = save_split_corpus(data_dir, home/'corpus', view_of(run))
     else: c = load_corpus(corpus)
     folder = out or home/'evaluation'
     evaluate_run(run, c, folder, side)
     print((folder/'metrics.txt').read_text(encoding='utf-8'), end='')
 
-# %% ../nbs/53_cli.ipynb #48b2d1fd
+# %% ../nbs/53_cli.ipynb #4dc3dc9c
+@app.command()
+def ensemble(
+    corpus: CorpusFolder,
+    runs: Annotated[list[Path], typer.Argument(metavar='RUN RUN...', help='Run folders, or their best_model.pth; trained on the split of this corpus.')],
+    how: Annotated[str, typer.Option(help='average: the mean; weighted: weights fitted on validation rows; stacked: a regression fitted there.')] = 'average',
+    out: Annotated[Path, typer.Option('--out', '-o', help='Folder for ensemble.json and the evaluation on the test rows.')] = Path('runs/ensemble'),
+    seed: Seed = 0,
+):
+    "Make one model of several; evaluate and predict take its folder as --checkpoint."
+    from geomusic.corpus import load_corpus
+    from geomusic.experiments import evaluate_run, summary_line
+    from geomusic.learning.ensemble import make_ensemble, members_table
+    c = load_corpus(corpus)
+    made = make_ensemble(runs, c, how, seed)
+    made.save(out)
+    metrics = evaluate_run(made, c, out)
+    print(members_table(made).round(3).to_string())
+    print(f"seen by how many members: {', '.join(f'{k}: {n:,} tracks' for k, n in metrics['coverage']['seen_by'].items())}")
+    print(f'{out}: {summary_line(metrics)}')
+
+# %% ../nbs/53_cli.ipynb #d180d786
 @app.command()
 def predict(
     source: Annotated[Path, typer.Argument(metavar='INPUT', help='A sound file (wav, flac, ogg, mp3) or a table of descriptors (csv, parquet).')],
@@ -179,8 +232,9 @@ def predict(
     "Where is this from? The most probable countries of a sound, or of every row of a table."
     from geomusic.places import countries, country_name
     from geomusic.predict import predict_file, save_predictions
-    from geomusic.train import load_run
-    proba = predict_file(load_run(checkpoint), source)
+    from geomusic.learning.ensemble import load_model
+    proba = predict_file(load_model(checkpoint), source)
+    if seen_by := proba.attrs.get('seen_by'): print(f"asked: {', '.join(seen_by)}", file=sys.stderr)
     if out: save_predictions(proba, out)
     for name, row in proba.head(20).iterrows():
         print(name)

@@ -57,9 +57,9 @@ def _rows_of(corpus, side):
     if 'split' not in corpus.tracks: raise InputError(f'{corpus.folder or "the corpus"} is not split', 'Run `geomusic split` on it first.')
     return (corpus.tracks.split == side).to_numpy()
 
-# %% ../nbs/50_experiments.ipynb #0b5a2ed8
+# %% ../nbs/50_experiments.ipynb #cd60fc1e
 def evaluate_run(
-    run, # a trained Run
+    run, # a trained Run, or an Ensemble
     corpus:Corpus, # with a folder; split, unless side is 'all'
     out=None, # folder for metrics, figures and predictions
     side:str='test', # train, val, test or all
@@ -67,39 +67,36 @@ def evaluate_run(
 ) -> dict: # metrics
     "Judge a run on one side of a corpus; rows without a usable view are left out, a country never seen is an error."
     from geomusic.evaluate import evaluate, predictions_table
-    from geomusic.predict import analysis_of
-    from geomusic.views import extract
-    rows = _rows_of(corpus, side)
-    name = run.view.get('name', run.scaler.view)
-    view = extract(corpus, [name], analysis_of(run), n_jobs=1 if len(corpus) < 200 else -1, progress=progress)[name]
-    _same_features(run.view.get('features'), view.params.get('features'))
-    rows = rows & run.usable(view.n_frames)
-    if not rows.any(): raise InputError(f'no row of the side `{side}` can be judged')
-    proba = run.predict_proba(view.x[rows], view.n_frames[rows])
-    return evaluate(predictions_table(corpus.targets()[rows], proba, run.labels), out, name=run.config.model.type)
+    from geomusic.learning.ensemble import corpus_proba, coverage, model_name
+    rows = np.flatnonzero(_rows_of(corpus, side))
+    proba, n_seen = corpus_proba(run, corpus, rows, progress)    # (N, C), (N,)
+    seen = n_seen > 0    # (N,)
+    if not seen.any(): raise InputError(f'no row of the side `{side}` can be judged')
+    metrics = evaluate(predictions_table(corpus.targets().iloc[rows[seen]], proba[seen], run.labels), out, name=model_name(run))
+    if out is not None: write_json(Path(out)/'coverage.json', coverage(n_seen))
+    return metrics | dict(coverage=coverage(n_seen))
 
-def _same_features(trained, given):
-    "As many numbers are not the same numbers"
-    for t, g in zip(trained or [], given or []):
-        if t != g: raise InputError(f'the model was trained on the feature `{t}` where this corpus has `{g}`', 'Judge it on a corpus with the same features.')
-
-# %% ../nbs/50_experiments.ipynb #efc3ba3a
+# %% ../nbs/50_experiments.ipynb #ea490701
 def run_model(
     corpus:Corpus, # split, with a folder
     config, # a Config
     out, # the run folder
     view:str|None=None, # another view than the model's own, such as melody for fcnn
-    progress:bool=True # show bars
-) -> tuple: # (Run, metrics on the test rows)
+    progress:bool=True, # show bars
+    resume:bool=False, # go on with the run in `out`, if one was begun there
+    on_epoch=None # called with the history after every epoch
+) -> tuple: # (Run, metrics on the test rows; {} in all but the first of several processes)
     "Extract the view, train, keep the best, judge it on the test rows."
+    import os
     from geomusic.models import MODELS
     from geomusic.train import fit
-    from geomusic.views import extract
+    from geomusic.sound.engine import extract
     _rows_of(corpus, 'test')
     name = view or MODELS[config.model.type].view
     v = extract(corpus, [name], n_jobs=config.hardware.num_workers or -1, progress=progress)[name]
-    run = fit(v.x, corpus.targets().country, corpus.tracks.split, config, n_frames=v.n_frames, out=out, progress=progress, view=dict(name=name) | v.params)
-    return run, evaluate_run(run, corpus, out, progress=progress)
+    run = fit(v.x, corpus.targets().country, corpus.tracks.split, config, n_frames=v.n_frames, out=out, progress=progress, view=dict(name=name) | v.params,
+              groups=corpus.tracks.group, resume=resume, on_epoch=on_epoch)
+    return run, evaluate_run(run, corpus, out, progress=progress) if os.environ.get('RANK', '0') == '0' else {}
 
 # %% ../nbs/50_experiments.ipynb #ab378a8c
 def summary_line(
@@ -110,7 +107,7 @@ def summary_line(
     return (f"accuracy {metrics['accuracy']:.3f} (95 % {lo:.3f} to {hi:.3f}; majority {metrics['majority_accuracy']:.3f}, chance {metrics['chance_accuracy']:.3f}), "
             f"macro-F1 {metrics['macro_f1']:.3f}, {'' if 'km_median' in metrics['omitted'] else 'median {:,.0f} km off, '.format(metrics['km_median'])}{metrics['n']:,} test tracks")
 
-# %% ../nbs/50_experiments.ipynb #b9bb903d
+# %% ../nbs/50_experiments.ipynb #91010937
 def run_baseline(
     corpus:Corpus, # split, with a folder
     name:str, # a name in geomusic.baselines
@@ -122,7 +119,7 @@ def run_baseline(
     "Fit a baseline on the training rows and judge it on the test rows."
     from geomusic.baselines import make_baseline
     from geomusic.evaluate import evaluate, predictions_table
-    from geomusic.views import extract
+    from geomusic.sound.engine import extract
     def rows(c, side):  # those whose view could be made, as for the networks
         v = extract(c, [view], n_jobs=1, progress=False)[view]
         use = _rows_of(c, side) & (v.n_frames > 0)
@@ -262,11 +259,12 @@ def board_of(
     if results.seed.nunique() > 1: board['accuracy_lo'], board['accuracy_hi'] = over_seeds.lo.clip(0, 1), over_seeds.hi.clip(0, 1)
     return board.assign(kind=results.groupby('model').kind.first()).sort_values('accuracy', ascending=False)
 
-# %% ../nbs/50_experiments.ipynb #77b69b7c
+# %% ../nbs/50_experiments.ipynb #a69327dc
 def _attention_example(folder, corpus, seed):
     "The test tune in the public domain of which the attention model is most certain, with its sound and weights"
     from geomusic.train import load_run
-    from geomusic.views import load_audio, load_view
+    from geomusic.sound.decode import load_audio
+    from geomusic.views import load_view
     where = folder/f'attention-seed{seed}'
     if not (where/'predictions.parquet').exists(): return None
     p = pd.read_parquet(where/'predictions.parquet')
@@ -275,7 +273,7 @@ def _attention_example(folder, corpus, seed):
     chosen = p.loc[p.filter(like='p_').max(axis=1).idxmax()]
     i = int(np.flatnonzero(corpus.tracks.track_id == chosen.track_id)[0])
     run, seq, mel = load_run(where), load_view(corpus.folder, 'sequence'), load_view(corpus.folder, 'melspec')
-    return dict(track=corpus.tracks.iloc[i], y=load_audio(corpus.folder/corpus.tracks.audio.iloc[i]), sr=mel.params['sr'], hop_s=seq.params['seq_hop_s'],
+    return dict(track=corpus.tracks.iloc[i], y=load_audio(corpus.folder/corpus.tracks.audio.iloc[i], mel.params['sr'], mel.params['dur_s']), sr=mel.params['sr'], hop_s=seq.params['seq_hop_s'],
                 weights=run.attention(seq.x[i:i+1], seq.n_frames[i:i+1])[0], melspec=np.array(mel.x[i, 0]),
                 proba={c[2:]: float(v) for c, v in chosen.items() if str(c).startswith('p_')})
 
@@ -292,7 +290,7 @@ def _notes(results):
     if results.seed.nunique() < 5: notes.append(f'{results.seed.nunique()} seed: differences of a few points between models mean nothing. The essay on the folk tunes has five.')
     return notes
 
-# %% ../nbs/50_experiments.ipynb #31843c25
+# %% ../nbs/50_experiments.ipynb #962ce942
 def run_demo(
     out, # the run folder; what is finished there is kept
     quick:bool=False, # fewer tunes and epochs
@@ -306,7 +304,7 @@ def run_demo(
     "The whole way on the folk tunes: corpus, views, models, baselines, report."
     from geomusic.places import country_name, iso3
     from geomusic.report import write_report
-    from geomusic.views import extract
+    from geomusic.sound.engine import extract
     folder, countries = Path(out), sorted({iso3(c) for c in countries})
     if len(countries) < 2: raise InputError(f'one country ({country_name(countries[0])}) leaves nothing to tell apart', 'Name at least two.')
     corpus = _demo_corpora(folder, countries, per_country or (60 if quick else 200), progress)

@@ -15,7 +15,7 @@ from .corpus import Corpus
 from .files import InputError
 from .maps import static_world_map
 from .places import countries
-from .views import DESCRIPTORS
+from .sound.descriptors import DESCRIPTORS
 
 # %% ../nbs/05_overview.ipynb #e2d8d28c
 def faulty_corpus() -> Corpus: # 400 tracks from six countries, with an account and thirteen descriptors

@@ -14,7 +14,7 @@ from .corpus import Corpus
 from .files import check_choice
 from .overview import BLUE, GREY, _figure, _nothing, _per_cent, _plain, _short
 from .places import countries
-from .views import DESCRIPTORS
+from .sound.descriptors import DESCRIPTORS
 
 # %% ../nbs/06_parts.ipynb #c762dc5d
 def parts(

@@ -1,5 +1,6 @@
 "One compute thread a worker: threads that compete for two cores make LSTMs sixty times slower."
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +10,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # nbdev_test and geomusic of this environment
 
 import pytest  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background; children would inherit it, and tests of Ctrl-C wait for nothing
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 from geomusic.files import InputError, data_folder  # noqa: E402

@@ -81,7 +81,8 @@ def test_a_manifest_is_accounted_for_line_by_line(music, tmp_path):
 
 
 def test_saved_it_can_move_with_its_sound(music, tmp_path):
-    from geomusic.views import Analysis, extract
+    from geomusic.sound.analysis import Analysis
+    from geomusic.sound.engine import extract
 
     saved = save_audio_corpus(audio_folder_corpus(music, progress=False), tmp_path / "corpora" / "mine")
     assert not saved.tracks.audio.str.startswith("/").any()

@@ -64,7 +64,8 @@ def test_predict_reads_every_sound_format(work, suffix):
 
 
 def test_predict_reads_a_table_of_descriptors(work):
-    from geomusic.views import DESCRIPTORS, load_view
+    from geomusic.sound.descriptors import DESCRIPTORS
+    from geomusic.views import load_view
 
     pd.DataFrame(load_view(work / "tunes", "tabular").x, columns=DESCRIPTORS).to_csv(work / "table.csv", index=False)
     geomusic("predict", "table.csv", "--checkpoint", "runs/fcnn", "--out", "answers.csv", cwd=work)

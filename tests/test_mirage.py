@@ -17,7 +17,7 @@ from geomusic.corpora.mirage import LABELS, mirage_corpus
 from geomusic.corpora.tables import TableStream, read_table
 from geomusic.files import InputError
 from geomusic.names import harmonise
-from geomusic.views import DESCRIPTORS
+from geomusic.sound.descriptors import DESCRIPTORS
 
 SIMULATOR = ROOT.parent / "shared" / "tools" / "simulate_mirage.py"
 needs_simulator = pytest.mark.skipif(not SIMULATOR.is_file(), reason="the MIRAGE simulator is not here")

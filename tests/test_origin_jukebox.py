@@ -12,7 +12,7 @@ from geomusic.corpora.jukebox import LINES, decode_line, jukebox_corpus, jukebox
 from geomusic.corpora.origin import origin_corpus, origin_table, repeated_columns, stretches
 from geomusic.corpus import load_corpus, save_corpus
 from geomusic.files import InputError
-from geomusic.views import extract
+from geomusic.sound.engine import extract
 
 PLACES = [(-15.75, -47.95, "BRA"), (39.91, 32.83, "TUR"), (39.91, 116.38, "CHN"), (-6.17, 35.74, "TZA"), (-6.17, 106.82, "IDN"), (41.9, 12.48, "ITA"), (23.76, 121.0, "TWN")]
 

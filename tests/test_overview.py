@@ -11,7 +11,7 @@ import pytest
 from geomusic import overview, parts, touch
 from geomusic.corpus import Corpus, account, save_corpus
 from geomusic.places import countries
-from geomusic.views import DESCRIPTORS
+from geomusic.sound.descriptors import DESCRIPTORS
 
 TEMPLATE = "nbs/exploratory_analysis.ipynb"
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)

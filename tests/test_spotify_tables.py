@@ -12,7 +12,7 @@ from geomusic.corpora.markets import markets_corpus
 from geomusic.corpora.spotify import RANGES, clean_descriptors, fold, spotify_corpus
 from geomusic.corpus import Corpus
 from geomusic.files import InputError
-from geomusic.views import DESCRIPTORS
+from geomusic.sound.descriptors import DESCRIPTORS
 
 SIMULATOR = next((p for p in (ROOT.parent / "shared/tools/simulate_mirage.py", ROOT / "shared/tools/simulate_mirage.py") if p.exists()), None)
 

@@ -23,7 +23,7 @@ from geomusic.splits import split_by_group  # noqa: E402
 from geomusic.synth import write_audio  # noqa: E402
 from geomusic.train import fit  # noqa: E402
 from geomusic.tunes import tunes_corpus  # noqa: E402
-from geomusic.views import extract  # noqa: E402
+from geomusic.sound.engine import extract  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 SIZES = (0.5, 0.1, 0.4)  # train, val, test

@@ -14,7 +14,7 @@ from .spotify import clean_descriptors, find_columns
 from .tables import read_table
 from ..corpus import Corpus, fold
 from ..files import InputError, check_choice
-from ..views import DESCRIPTORS
+from ..sound.descriptors import DESCRIPTORS
 
 # %% ../../nbs/corpora/05_join.ipynb #4e137907
 _YEAR = r'(?:19|20)\d\d'

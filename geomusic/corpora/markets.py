@@ -14,7 +14,7 @@ from ..corpus import COLUMNS, Corpus
 from ..files import InputError
 from ..names import harmonise
 from ..places import countries
-from ..views import DESCRIPTORS
+from ..sound.descriptors import DESCRIPTORS
 
 # %% ../../nbs/corpora/04_markets.ipynb #760bcc9a
 MARKETS = dict(source='Top Spotify Songs in 73 Countries (Kaggle)', licence='ODC-By 1.0',

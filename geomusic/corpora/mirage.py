@@ -20,7 +20,7 @@ from ..corpus import Corpus, fold
 from ..files import InputError, check_choice
 from ..names import harmonise, region_of
 from ..places import countries
-from ..views import DESCRIPTORS
+from ..sound.descriptors import DESCRIPTORS
 
 # %% ../../nbs/corpora/02_mirage.ipynb #eda4567a
 RELEASE = dict(

@@ -20,7 +20,7 @@ import pandas as pd
 from .spotify import RANGES, _NONE_FOUND, _WHOLE
 from ..corpus import Corpus
 from ..files import InputError, check_choice
-from ..views import DESCRIPTORS
+from ..sound.descriptors import DESCRIPTORS
 
 # %% ../../nbs/corpora/06_service.ipynb #bd4d03cb
 _ID = re.compile(r'(?:spotify:track:|https?://open\.spotify\.com/(?:intl-\w+/)?track/)?([0-9A-Za-z]{22})(?:[?#].*)?')

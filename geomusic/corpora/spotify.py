@@ -16,7 +16,7 @@ from ..corpus import COLUMNS, Corpus, account, fold
 from ..files import InputError, check_choice
 from ..names import harmonise
 from ..places import countries
-from ..views import DESCRIPTORS
+from ..sound.descriptors import DESCRIPTORS
 
 # %% ../../nbs/corpora/03_spotify.ipynb #09be8f14
 ROLES = dict(
