@@ -217,15 +217,13 @@ def make_batches(
     rows, # row numbers
     size:int, # rows a batch
     rng, # numpy generator
-    rank:int=0, # which process this is
-    world:int=1, # of how many
-    shares:bool=True # the share of this process of each batch; False: all of it
+    world:int=1 # processes that will share each batch
 ) -> list: # of arrays of row numbers
     "The rows in random order in batches; none holds a single row."
     rows = rng.permutation(rows)
     parts = [rows[i:i + size] for i in range(0, len(rows), size)]
     if len(parts) > 1 and len(parts[-1]) < 2*world: parts[-2:] = [np.concatenate(parts[-2:])]
-    return [p[rank::world] for p in parts] if shares else parts
+    return parts
 
 # %% ../nbs/26_inputs.ipynb #783db976
 def take_batch(

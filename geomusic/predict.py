@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from .files import InputError, atomic_path
-from .train import Run
+from .runs import Run, view_name
 from .sound.analysis import Analysis
 from .sound.decode import sound_info, sound_windows
 from .sound.descriptors import DESCRIPTORS
@@ -31,7 +31,7 @@ def predict_audio(
     path # any sound file that can be decoded
 ) -> pd.Series: # probability of each country, named by the file
     "Where a sound is from: the mean over its windows."
-    name, a = run.view.get('name', run.scaler.view), analysis_of(run)
+    name, a = view_name(run), analysis_of(run)
     if name not in AUDIO_VIEWS: raise InputError(f'the model was trained on the view `{name}`, which is not made of sound', 'Ask a model of tabular, melspec or sequence.')
     dur_s = sound_info(path).dur_s if name == 'tabular' else None  # one of the 13 is the length of the whole track
     rows = [pad_frames(views_of_sound(w, [name], a, dur_s)[name], name, view_shape(name, a)) for w in sound_windows(path, a.sr, a.dur_s)]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .augment import Mixup, make_augment
 from .config import Config, load_config
 from .files import InputError
-from .inputs import AXES, Data, fit_scaler, make_batches, prepare_data
+from .inputs import Data, fit_scaler, make_batches, prepare_data
 from .learning.losses import SoftCrossEntropy, make_loss
 from .learning.resume import Keeper, Progress, belongs_to
 from .learning.steps import MovingAverage, class_weights, group_weights, log_shares, make_optimizer, make_scheduler
@@ -70,7 +70,7 @@ def train_epoch(run:Run, data:Data, model, opt, loss_fn, acc, rng, source, augme
     t, sums, norms, world = run.config.training, torch.zeros(4, device=acc.device), [], acc.num_processes
     g = torch.Generator().manual_seed(int(rng.integers(2**31)) + acc.process_index)    # for `augment`
     mixup = Mixup(t.augment.mixup) if t.augment.mixup else None
-    batches = make_batches(data.train, t.batch_size, rng, world=world, shares=False)
+    batches = make_batches(data.train, t.batch_size, rng, world)
     model.train()
     for i, (rows, xb, lengths) in enumerate(source([b[acc.process_index::world] for b in batches])):
         yb, wb = (None if a is None else torch.from_numpy(a[rows]).to(acc.device) for a in (data.y, data.weight))    # (B,), (B,)

@@ -7,7 +7,7 @@ __all__ = ['Progress', 'belongs_to', 'Keeper']
 
 # %% ../../nbs/learning/06_resume.ipynb #9b6db082
 import hashlib, json, math, warnings
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 import numpy as np
 import torch

@@ -336,9 +336,10 @@ def _watch(trial, metric, history):
 
 def _remember(trial, history, metric):
     "Which epoch was best, of how many; returns its value"
-    best = history[metric].idxmin() if metric == 'val_loss' else history[metric].idxmax()
-    trial.set_user_attr('best_epoch', int(history.epoch[best]))
-    return float(history[metric][best])
+    from geomusic.learning.trackers import best_epoch
+    epoch = best_epoch(history, metric)
+    trial.set_user_attr('best_epoch', epoch)
+    return float(history.set_index('epoch')[metric][epoch])
 
 # %% ../../nbs/learning/03_search.ipynb #6b3c6ab5
 def run_trial(

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from ..config import TrainingConfig
 from ..files import InputError
-from ..inputs import Data
 
 # %% ../../nbs/learning/00_steps.ipynb #5c061712
 def class_weights(

@@ -7,7 +7,7 @@ __all__ = ['ALGORITHM', 'PATIENCE_S', 'REMEDY', 'row_keys', 'identify', 'Task', 
            'corpus_analysis', 'Plan', 'extract', 'refused_rows', 'views_account']
 
 # %% ../../nbs/sound/06_engine.ipynb #6339c359
-import hashlib, json, os, sys, threading, time, zlib
+import hashlib, json, os, signal, sys, threading, time, zlib
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -207,10 +207,15 @@ class _Workers:
         except BrokenExecutor: self.pool = make()
         return self.pool.submit(in_worker, task)
     def close(self, kill=False):
-        if self.pool is not None: self.pool.shutdown(wait=not kill, kill_workers=kill)
+        if self.pool is None: return
+        pids = list(self.pool._processes or ())
+        self.pool.shutdown(wait=not kill, kill_workers=kill)
+        for pid in pids if kill else ():  # ourselves too: the thread that should do it may be dead
+            with suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)
 
 def _follow(parent):
-    "Die with the run: a worker that nobody listens to would wait for ever"
+    "Die with the run, and not of Ctrl-C: half an answer would break the pool, and the run ends its workers itself"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     def watch():
         while os.getppid() == parent: time.sleep(.5)
         os._exit(1)
