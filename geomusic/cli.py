@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Jobs', 'Checkpoint', 'Overrides', 'DataDir', 'MaybeCorpus', 'options', 'extract', 'split', 'audit', 'export',
-           'train', 'search', 'evaluate', 'ensemble', 'predict', 'demo', 'main']
+           'train', 'search', 'evaluate', 'compare', 'board', 'leaderboard', 'ensemble', 'predict', 'demo', 'main']
 
 # %% ../nbs/53_cli.ipynb #849dc6a1
 import sys
@@ -176,7 +176,7 @@ def search(
     print(find(load_corpus(corpus), settings, folder, n_trials, study_name, storage, space, timeout, jobs, view=view))
     print(f"geomusic train {corpus} --config {folder/'best.yaml'}{f' --view {view}' if view else ''}")
 
-# %% ../nbs/53_cli.ipynb #aefa39ad
+# %% ../nbs/53_cli.ipynb #8016b612
 @app.command()
 def evaluate(
     checkpoint: Checkpoint,
@@ -184,11 +184,12 @@ def evaluate(
     data_dir: DataDir = None,
     out: Annotated[Optional[Path], typer.Option('--out', '-o', '--output-dir', '--output_dir', help='Where to write; otherwise RUN/evaluation.')] = None,
     side: Annotated[str, typer.Option(help='Which rows: train, val, test or all.')] = 'test',
+    rule: Annotated[str, typer.Option(help='How a place is chosen from the probabilities. argmax: the most probable country; least_km: the country of least expected distance; median, mean: a point of the globe.')] = 'argmax',
     config: Annotated[Optional[Path], typer.Option(hidden=True, help='Not needed: the checkpoint has its settings.')] = None,
 ):
-    "Judge a trained model: metrics.txt, metrics.json, three figures and predictions.parquet."
+    "Judge a trained model: metrics.txt, metrics.json, predictions.parquet, tables, and every picture as PNG, PDF and HTML."
     from geomusic.corpus import load_corpus
-    from geomusic.experiments import evaluate_run
+    from geomusic.experiments import judge_run
     from geomusic.learning.ensemble import load_model, view_of
     corpus, _ = _corpus_or_data_dir(corpus, data_dir)
     run, home = load_model(checkpoint), checkpoint if checkpoint.is_dir() else checkpoint.parent
@@ -197,8 +198,57 @@ def evaluate(
         c = save_split_corpus(data_dir, home/'corpus', view_of(run))
     else: c = load_corpus(corpus)
     folder = out or home/'evaluation'
-    evaluate_run(run, c, folder, side)
+    judge_run(run, c, folder, side, rule)
     print((folder/'metrics.txt').read_text(encoding='utf-8'), end='')
+
+# %% ../nbs/53_cli.ipynb #141ea706
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar='RUN RUN...', help='Run folders that were evaluated on the same rows, or their predictions.parquet.')],
+    metrics: Annotated[str, typer.Option(help='With commas between: accuracy, top3, top5, macro_f1, log_loss, km_mean, km_median, ...')] = 'accuracy,km_mean',
+    out: Annotated[Optional[Path], typer.Option('--out', '-o', help='Folder for comparison.csv and a picture a metric.')] = None,
+    n_bootstrap: Annotated[int, typer.Option('--n_bootstrap', '--n-bootstrap', help='Resamples of groups for the intervals.')] = 1000,
+    seed: Seed = 0,
+):
+    "Which model is better? Pairs, tested over groups, corrected for their number (Holm)."
+    from geomusic.evaluate import read_predictions
+    from geomusic.files import InputError, atomic_path
+    from geomusic.judging.compare import compare_models, comparison_figure
+    if len(runs) < 2: raise InputError('one run cannot be compared', 'Name two or more.')
+    names = [r.name for r in runs] if len({r.name for r in runs}) == len(runs) else [str(r) for r in runs]
+    tables, asked = {name: read_predictions(r) for name, r in zip(names, runs)}, split_list(metrics)
+    found = compare_models(tables, asked, n_bootstrap, seed)
+    print(found.round(4).to_string(index=False))
+    if not out: return
+    with atomic_path(out/'comparison.csv') as tmp: found.to_csv(tmp, index=False)
+    for m in asked:
+        with atomic_path(out/f'comparison_{m}.png') as tmp: comparison_figure(tables, m, n_bootstrap, seed).savefig(tmp, dpi=130)
+
+# %% ../nbs/53_cli.ipynb #49eb8ecc
+@app.command()
+def board(
+    name: Annotated[str, typer.Argument(help='origin, origin_blocked, jukebox_region, jukebox_country, jukebox_division, jukebox_region_rows, jukebox_country_rows, markets, markets_repeated, spotify_26 or spotify_57.')],
+    data: Annotated[Optional[Path], typer.Option(help='Folder of the files as published; otherwise GEOMUSIC_DATA.')] = None,
+    out: Annotated[Path, typer.Option('--out', '-o', help='Answers go to a folder of the board there, scores to NAME.csv.')] = Path('runs/boards'),
+    seeds: Annotated[int, typer.Option(help='How many, from 0.')] = 5,
+    jobs: Jobs = -1,
+):
+    "Ask and judge all rivals of a leaderboard. May be killed at any moment: the same command goes on."
+    from geomusic.judging.boards import board_table, run_board, table_text
+    print(table_text(board_table(run_board(name, out, range(seeds), jobs, data))))
+
+# %% ../nbs/53_cli.ipynb #4ae569e8
+@app.command()
+def leaderboard(
+    results: Annotated[Path, typer.Argument(help='A CSV or Parquet file with a row a model and seed, as `board` and `demo` write it.')],
+    metrics: Annotated[str, typer.Option(help='Columns, with commas between; the first one ranks.')] = 'accuracy,top5,macro_f1,log_loss,km_mean,km_median',
+    out: Annotated[Optional[Path], typer.Option('--out', '-o', help='Write the table here: .html, .tex or .csv.')] = None,
+):
+    "Results as a table: means over seeds, best first."
+    from geomusic.judging.boards import board_table, read_results, table_text, write_table
+    table = board_table(read_results(results), split_list(metrics))
+    print(table_text(table))
+    if out: write_table(table, out, title=results.stem)
 
 # %% ../nbs/53_cli.ipynb #4dc3dc9c
 @app.command()
@@ -240,6 +290,12 @@ def predict(
         print(name)
         for code, p in row.nlargest(top).items(): print(f'  {p:6.1%}  ' + (f'{country_name(code)} ({code})' if code in countries().index else code))
     if len(proba) > 20: print(f'... and {len(proba) - 20} more rows' + ('' if out else '; --out FILE keeps them all'))
+
+# %% ../nbs/53_cli.ipynb #5446af83
+from .grid import grid_command
+
+# %% ../nbs/53_cli.ipynb #5f88aa84
+app.command('grid')(grid_command)
 
 # %% ../nbs/53_cli.ipynb #4466f4b9
 @app.command()
