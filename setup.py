@@ -8,7 +8,7 @@ parser = ConfigParser(delimiters=["="], comment_prefixes=["#"], interpolation=No
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 needs = lambda key: cfg.get(key, "").split()
-extras = {name: needs(f"{name}_requirements") for name in ("demo", "wandb", "tensorboard", "dask", "search", "explore")}
+extras = {name: needs(f"{name}_requirements") for name in ("demo", "wandb", "tensorboard", "dask", "search", "explore", "classroom")}
 notebook = extras["demo"] + needs("notebook_requirements")
 
 setup(

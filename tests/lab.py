@@ -33,7 +33,7 @@ from conftest import ROOT
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 FLAGS = ("--no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic --no-first-run --disable-background-networking --disable-component-update "
          "--disable-sync --autoplay-policy=no-user-gesture-required").split()
-QUIET = ("Jupyter", "MathJax", "Permissions policy", "Source map", "favicon", "fontawesome", "service worker", "ServiceWorker", "GPU stall", "willReadFrequently", "WebGL")  # said by the application, not by us
+QUIET = ("Jupyter", "MathJax", "Permissions policy", "Source map", "favicon", "fontawesome", "module-federation", "net::ERR_FAILED", "service worker", "ServiceWorker", "GPU stall", "willReadFrequently", "WebGL")  # said by the application, not by us
 
 
 def _wait(what, ready, timeout_s, process=None, log=None):

@@ -125,8 +125,65 @@ def test_as_an_app(chromium, tmp_path, demo):
         assert page.locator(".jp-CodeMirrorEditor, .highlight").count() == 0
         for i in range(1, 11): trial(page, i, path)
         page.get_by_text("Thank you").wait_for(timeout=20_000)
+        until(page, "document.querySelector('img[alt^=\"A line a track\"]')?.naturalWidth > 300", 20)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), "wider than the screen"
         page.shot("listening_phone")
         evaluate(path, demo)
         assert page.trouble == []
     finally: app.stop()
+
+
+EXPLORE = """from geomusic.exploring.opened import demo_run, open_run
+from geomusic.exploring.{name} import explore_{name}
+opened = open_run(*demo_run('{model}'))
+explore_{name}(opened)"""
+SEEN = "[...document.querySelectorAll('.js-plotly-plot')].map(g => JSON.stringify(g.data)).join() + [...document.querySelectorAll('.jp-OutputArea img')].map(i => i.src).join()"
+
+
+def choose(page, menu, number):
+    "Another entry of the menu with this description"
+    page.locator(".widget-dropdown", has=page.get_by_text(menu, exact=True)).locator("select").first.select_option(index=number)
+
+
+def push(page, key="ArrowRight"):
+    "The first slider, by keyboard"
+    page.locator(".noUi-handle").first.focus()
+    page.keyboard.press(key)
+
+
+def hear(page):
+    "Another track, whose sound plays"
+    before = page.evaluate("document.querySelector('audio').src")
+    choose(page, "track", 1)
+    until(page, f"(a => a && a.src && a.src !== '{before}')(document.querySelector('audio'))", 30)
+    until(page, "document.querySelector('audio')?.readyState >= 2", 20)
+    page.evaluate("document.querySelector('audio').play()")
+    until(page, "document.querySelector('audio').currentTime > 0.3")
+    page.evaluate("document.querySelector('audio').pause()")
+
+
+def more_certain(page):
+    "Half way up the slider fewer answers are left, and the sentence counts them"
+    assert "of 39 answers" not in page.locator(".jp-OutputArea").first.inner_text()
+    for _ in range(45): push(page)
+    until(page, "/\\d+ of 39 answers/.test(document.body.innerText) && !/39 of 39/.test(document.body.innerText)", 30)
+
+
+EXPLORERS = dict(attention=("attention", hear), relevance=("cnn", hear), importance=("fcnn", lambda page: choose(page, "country", 1)), whatif=("fcnn", lambda page: [push(page) for _ in range(5)]),
+                 embeddings=("attention", lambda page: page.locator(".widget-dropdown select").nth(1).select_option(index=1)), world=("attention", more_certain))
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_explorer(open_notebook, demo, name):
+    "It appears in JupyterLab, answers to its control, and nothing fails"
+    model, act = EXPLORERS[name]
+    page = open_notebook([EXPLORE.format(name=name, model=model)])
+    page.run_all()
+    until(page, f"({SEEN}).length > 50", 60)
+    page.wait_for_timeout(500)
+    page.evaluate(f"window.seenBefore = {SEEN}")
+    act(page)
+    until(page, f"({SEEN}) !== window.seenBefore", 30)
+    page.wait_for_timeout(500)
+    page.shot(f"explore_{name}")
+    assert page.trouble == []

@@ -551,13 +551,13 @@ def _leave_out(self):
 
 _Desk.no_sound, _Desk.leave_out = _no_sound, _leave_out
 
-# %% ../../nbs/exploring/07_listening_test.ipynb #915a6ab6
+# %% ../../nbs/exploring/07_listening_test.ipynb #0267e7e1
 def _finish(self):
     "The score, in a sentence and a picture"
     s = self.sitting
     with self.hear.hold_sync(): self.hear.sound, self.hear.truth, self.hear.way, self.hear.point = b'', [], [], []
     left_out = _say(f"{len(s.skipped)} could not be played: {escape('; '.join(sorted({*s.skipped.values()})))}") if s.skipped else ''
-    self.head.value, self.result.value = '<h3>Thank you</h3>' + left_out, ''
+    self.head.value, self.result.value, self.message.value = '<h3>Thank you</h3>' + left_out, '', ''
     self.box.children = [self.head, self.result, self.again, self.message]
     if s.answers.empty: raise InputError('nothing was answered, so there is no score', 'Ask whoever holds the test about the sound files.')
     words = score_words(score_table(s.answers, s.corpus.tracks, self.predictions))
