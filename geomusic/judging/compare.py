@@ -202,9 +202,6 @@ def holm(
     if not (np.isfinite(p) & (p >= 0) & (p <= 1)).all(): raise InputError('a p-value is not between 0 and 1', 'Leave out what could not be tested.')
     return multipletests(p, method='holm')[1] if len(p) else p
 
-# %% ../../nbs/judging/04_compare.ipynb #27510656
-_LOWER = {*LOWER, 'log_loss', 'brier', 'ece', 'mean_rank', 'km_mean', 'km_median'}  # less is better
-
 # %% ../../nbs/judging/04_compare.ipynb #3612086d
 def verdict(
     row # of `compare_models`: metric, a, b, diff, lo, hi, p_holm
@@ -212,7 +209,7 @@ def verdict(
     "Who is better, if the adjusted test and the interval both say so."
     sure = row['p_holm'] < .05 and (row['lo'] > 0 or row['hi'] < 0)  # NaN: not sure
     if not sure: return 'not told apart'
-    first, second = (row['a'], row['b']) if (row['diff'] > 0) != (row['metric'] in _LOWER) else (row['b'], row['a'])
+    first, second = (row['a'], row['b']) if (row['diff'] > 0) != (row['metric'] in LOWER) else (row['b'], row['a'])
     return f'{first} better than {second}'
 
 # %% ../../nbs/judging/04_compare.ipynb #8ec04e9e
@@ -249,7 +246,7 @@ def _differences(tables, metric, n, seed):
     t = paired_table(tables, metric)
     cells, stat = _cells(t, metric)
     rows = {k: (_value(v, stat), *np.quantile(_draws(v, t.group, stat, n, seed), [.025, .975])) for k,v in cells.items()}
-    order = sorted(rows, key=lambda k: rows[k][0]*(1 if metric in _LOWER else -1))
+    order = sorted(rows, key=lambda k: rows[k][0]*(1 if metric in LOWER else -1))
     pairs = compare_models({k: tables[k] for k in order}, metric, n, seed)
     return pd.DataFrame(rows, ['value', 'lo', 'hi']).T.loc[order], pairs[pairs.a == order[0]].set_index('b')
 
