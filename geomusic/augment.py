@@ -257,7 +257,7 @@ class Augment:
 def make_augment(
     training, # the TrainingConfig
     scaler:Standardizer, # which knows the view, its means and scales
-    about:dict=None # parameters of the view, as in View.params
+    about:dict|None=None # parameters of the view, as in View.params
 ): # an Augment, or None if there is nothing to do
     "What is done to training batches; batches that are judged never pass here."
     t, a, about = training, training.augment, about or {}

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'Jobs', 'Checkpoint', 'Overrides', 'DataDir', 'MaybeCorpus', 'options', 'extract', 'split', 'audit', 'export',
-           'train', 'search', 'evaluate', 'compare', 'board', 'leaderboard', 'ensemble', 'predict', 'demo', 'main']
+           'train', 'search', 'evaluate', 'compare', 'board', 'leaderboard', 'ensemble', 'rerun', 'predict', 'site',
+           'demo', 'main']
 
 # %% ../nbs/53_cli.ipynb #849dc6a1
 import sys
@@ -201,7 +202,7 @@ def evaluate(
     judge_run(run, c, folder, side, rule)
     print((folder/'metrics.txt').read_text(encoding='utf-8'), end='')
 
-# %% ../nbs/53_cli.ipynb #141ea706
+# %% ../nbs/53_cli.ipynb #c174abc4
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar='RUN RUN...', help='Run folders that were evaluated on the same rows, or their predictions.parquet.')],
@@ -212,7 +213,7 @@ def compare(
 ):
     "Which model is better? Pairs, tested over groups, corrected for their number (Holm)."
     from geomusic.evaluate import read_predictions
-    from geomusic.files import InputError, atomic_path
+    from geomusic.files import InputError, atomic_path, write_csv
     from geomusic.judging.compare import compare_models, comparison_figure
     if len(runs) < 2: raise InputError('one run cannot be compared', 'Name two or more.')
     names = [r.name for r in runs] if len({r.name for r in runs}) == len(runs) else [str(r) for r in runs]
@@ -220,7 +221,7 @@ def compare(
     found = compare_models(tables, asked, n_bootstrap, seed)
     print(found.round(4).to_string(index=False))
     if not out: return
-    with atomic_path(out/'comparison.csv') as tmp: found.to_csv(tmp, index=False)
+    write_csv(out/'comparison.csv', found)
     for m in asked:
         with atomic_path(out/f'comparison_{m}.png') as tmp: comparison_figure(tables, m, n_bootstrap, seed).savefig(tmp, dpi=130)
 
@@ -271,6 +272,21 @@ def ensemble(
     print(f"seen by how many members: {', '.join(f'{k}: {n:,} tracks' for k, n in metrics['coverage']['seen_by'].items())}")
     print(f'{out}: {summary_line(metrics)}')
 
+# %% ../nbs/53_cli.ipynb #3d511591
+@app.command()
+def rerun(
+    run: Annotated[Path, typer.Argument(help='A run folder.')],
+    corpus: Annotated[Optional[Path], typer.Argument(metavar='[CORPUS]', help='Where the corpus is now; left out: where it was, seen from the run.')] = None,
+    out: Annotated[Optional[Path], typer.Option('--out', '-o', help='Folder of the new run; otherwise RUN/rerun.')] = None,
+    threads: Annotated[Optional[int], typer.Option(min=1, help='Compute threads; otherwise as many as the run had.')] = None,
+    tolerance: Annotated[float, typer.Option(help='End with 1 if a probability differs by more.')] = 1e-4,
+):
+    "Train and judge a run again, with its settings, rows and sides, and compare every probability."
+    from geomusic.rerun import rerun as again, rerun_text
+    result = again(run, corpus, out, threads)
+    print(rerun_text(result))
+    if result.attrs['largest_difference'] > tolerance: raise typer.Exit(1)
+
 # %% ../nbs/53_cli.ipynb #d180d786
 @app.command()
 def predict(
@@ -291,11 +307,22 @@ def predict(
         for code, p in row.nlargest(top).items(): print(f'  {p:6.1%}  ' + (f'{country_name(code)} ({code})' if code in countries().index else code))
     if len(proba) > 20: print(f'... and {len(proba) - 20} more rows' + ('' if out else '; --out FILE keeps them all'))
 
-# %% ../nbs/53_cli.ipynb #5446af83
+# %% ../nbs/53_cli.ipynb #6c184287
 from .grid import grid_command
 
-# %% ../nbs/53_cli.ipynb #5f88aa84
+# %% ../nbs/53_cli.ipynb #0fe8b4f1
 app.command('grid')(grid_command)
+
+# %% ../nbs/53_cli.ipynb #ff62246a
+@app.command()
+def site(
+    out: Annotated[Path, typer.Option('--out', '-o', help='Folder of the pages; emptied, if it holds pages that were made before.')] = Path('_docs'),
+    root: Annotated[Path, typer.Option(help='Root of a checkout of this book.')] = Path('.'),
+    sources: Annotated[Optional[Path], typer.Option(help='Only write here what `quarto render` makes pages of.')] = None,
+):
+    "Build the site of this book from stored outputs, without Quarto; nothing is executed."
+    from geomusic.site import build_site, prepare_site
+    print(prepare_site(sources, root) if sources else build_site(out, root)/'index.html')
 
 # %% ../nbs/53_cli.ipynb #4466f4b9
 @app.command()

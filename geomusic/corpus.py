@@ -134,25 +134,27 @@ def keep(self:Corpus,
 
 Corpus.keep = keep
 
-# %% ../nbs/10_corpus.ipynb #652e4e76
+# %% ../nbs/10_corpus.ipynb #9d189100
 def save_corpus(
     corpus:Corpus, # what to keep
     folder # where; made if it is not there
 ) -> Corpus: # the same, now at home in `folder`
     "Write `tracks.parquet` and `report.json`."
     folder = Path(folder)
-    with atomic_path(folder/'tracks.parquet') as tmp: corpus.tracks.to_parquet(tmp, index=False)
+    with atomic_path(folder/'tracks.parquet') as tmp: corpus.tracks.to_parquet(tmp, index=False, write_page_checksum=True)
     write_json(folder/'report.json', corpus.report)
     return Corpus(corpus.tracks, corpus.report, folder)
 
-# %% ../nbs/10_corpus.ipynb #424e9599
+# %% ../nbs/10_corpus.ipynb #94a512f9
 def load_corpus(
     folder # a folder with tracks.parquet
 ) -> Corpus:
     "Read what `save_corpus` wrote."
     path = Path(folder)/'tracks.parquet'
     if not path.is_file(): raise InputError(f'{path} does not exist', 'Build a corpus there first: `geomusic corpus --help`.')
-    try: tracks = pd.read_parquet(path)
+    try: tracks = pd.read_parquet(path, page_checksum_verification=True)
     except Exception as e: raise InputError(f'{path} is not a Parquet file ({e})', 'It may be damaged: build the corpus again.') from None
-    report = Path(folder)/'report.json'
-    return Corpus(tracks.reset_index(drop=True), read_json(report) if report.exists() else {}, Path(folder))
+    path = Path(folder)/'report.json'
+    report = read_json(path) if path.exists() else {}
+    if not isinstance(report, dict): raise InputError(f'{path} is no report of a corpus', 'It is damaged: build the corpus again.')
+    return Corpus(tracks.reset_index(drop=True), report, Path(folder))

@@ -331,7 +331,7 @@ def metrics_text(
     if 'temperature' in metrics: lines.append(f"scaled: with temperature {metrics['temperature']:.3f}, fitted, like the sets, on {metrics['n_validation']:,} validation tracks")
     return '\n'.join(lines + [f'omitted: {METRICS.get(m, m)}, {why}' for m, why in metrics['omitted'].items()]) + '\n'
 
-# %% ../nbs/30_evaluate.ipynb #cd63cbe3
+# %% ../nbs/30_evaluate.ipynb #f4eb0aaf
 def evaluate(
     predictions:pd.DataFrame, # a predictions table
     out=None, # folder for the six files; None: write nothing
@@ -350,14 +350,14 @@ def evaluate(
     out, text = Path(out), metrics_text(metrics)
     figures = dict(confusion_matrix=confusion_figure(predictions, name), per_class_accuracy=per_class_figure(predictions, name),
                    top_confusions=top_confusions_figure(predictions, title=name))
-    with atomic_path(out/'predictions.parquet') as tmp: predictions.to_parquet(tmp, index=False)
+    with atomic_path(out/'predictions.parquet') as tmp: predictions.to_parquet(tmp, index=False, write_page_checksum=True)
     for stem, fig in figures.items():
         with atomic_path(out/f'{stem}.png') as tmp: fig.savefig(tmp, dpi=130)
     with atomic_path(out/'metrics.txt') as tmp: tmp.write_text(text, encoding='utf-8')
     write_json(out/'metrics.json', metrics)
     return metrics
 
-# %% ../nbs/30_evaluate.ipynb #2ebc4362
+# %% ../nbs/30_evaluate.ipynb #d649c63b
 def read_predictions(
     path # predictions.parquet, a folder that holds it, or a run folder with such a folder `evaluation`
 ) -> pd.DataFrame: # the predictions table, checked
@@ -366,7 +366,7 @@ def read_predictions(
     files = [path] if path.is_file() else [path/'evaluation'/'predictions.parquet', path/'predictions.parquet']
     found = next((f for f in files if f.is_file()), None)
     if found is None: raise InputError(f'{path} holds no predictions.parquet', 'Run `geomusic evaluate` for it first.')
-    try: out = pd.read_parquet(found)
-    except (OSError, ValueError) as e: raise InputError(f'{found} is no Parquet file ({str(e).splitlines()[0][:100]})', 'Run `geomusic evaluate` again.') from None
+    try: out = pd.read_parquet(found, page_checksum_verification=True)
+    except Exception as e: raise InputError(f'{found} is no Parquet file ({str(e).splitlines()[0][:100]})', 'Run `geomusic evaluate` again.') from None
     check_predictions(out)
     return out

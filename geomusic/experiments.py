@@ -123,13 +123,16 @@ def run_model(
     import os
     from geomusic.models import MODELS
     from geomusic.train import fit
+    from geomusic.rerun import write_provenance
     from geomusic.sound.engine import extract
     _rows_of(corpus, 'test')
     name = view or MODELS[config.model.type].view
     v = extract(corpus, [name], n_jobs=config.hardware.num_workers or -1, progress=progress)[name]
     run = fit(v.x, corpus.targets().country, corpus.tracks.split, config, n_frames=v.n_frames, out=out, progress=progress, view=dict(name=name) | v.params,
               groups=corpus.tracks.group, resume=resume, on_epoch=on_epoch)
-    return run, evaluate_run(run, corpus, out, progress=progress) if os.environ.get('RANK', '0') == '0' else {}
+    if os.environ.get('RANK', '0') != '0': return run, {}
+    write_provenance(out, corpus, name, v.x)
+    return run, evaluate_run(run, corpus, out, progress=progress)
 
 # %% ../nbs/50_experiments.ipynb #ab378a8c
 def summary_line(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'GRID_KEYS', 'LIBRARIES', 'ONE_THREAD', 'STATUS', 'SHOWN', 'template_parameters', 'check_parameters',
-           'write_metrics', 'metrics_row', 'read_grid', 'execute_run', 'read_record', 'git_revision', 'run_grid',
-           'collect_grid', 'grid_table', 'shared_tunes', 'table_of', 'grid_command']
+           'write_metrics', 'metrics_row', 'read_grid', 'execute_run', 'read_record', 'library_versions',
+           'git_revision', 'run_grid', 'collect_grid', 'grid_table', 'shared_tunes', 'table_of', 'grid_command']
 
 # %% ../nbs/54_grid.ipynb #d1ebd61b
 import ast, hashlib, itertools, json, os, re, shutil, signal, subprocess, sys, threading, time
@@ -19,11 +19,12 @@ def _wrong(problem, remedy=''):
     from geomusic.files import InputError
     return InputError(problem, remedy)
 
-# %% ../nbs/54_grid.ipynb #b4eeb957
+# %% ../nbs/54_grid.ipynb #629079e9
 def _python(source):
     "The syntax tree of a cell without its magics"
     lines = ('' if line.lstrip().startswith(('%', '!')) else line for line in source.splitlines())
-    return ast.parse('\n'.join(lines))
+    try: return ast.parse('\n'.join(lines))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e: raise _wrong(f'a cell of the template is not Python ({e})', 'Run it in JupyterLab first.') from None
 
 def _assigned(node):
     "Names that a statement of the top level may change; names in functions and comprehensions are theirs"
@@ -33,7 +34,7 @@ def _assigned(node):
     own = {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)) else set()
     return own.union(*map(_assigned, ast.iter_child_nodes(node)))
 
-# %% ../nbs/54_grid.ipynb #cabd5636
+# %% ../nbs/54_grid.ipynb #8ac6b322
 def template_parameters(
     path # a notebook
 ) -> dict: # name -> default
@@ -48,13 +49,14 @@ def template_parameters(
 
 def _cells(path):
     "(sources of the code cells, which of them is tagged)"
-    try: nb = json.loads(Path(path).read_text(encoding='utf-8'))
+    try:
+        nb = json.loads(Path(path).read_text(encoding='utf-8'))
+        code = [c for c in nb['cells'] if c['cell_type'] == 'code']
+        sources, tagged = [''.join(c['source']) for c in code], [i for i, c in enumerate(code) if 'parameters' in c.get('metadata', {}).get('tags', ())]
     except FileNotFoundError: raise _wrong(f'the template {path} does not exist') from None
-    except (OSError, ValueError): raise _wrong(f'the template {path} is not a notebook') from None
-    code = [c for c in nb.get('cells', ()) if c['cell_type'] == 'code']
-    tagged = [i for i, c in enumerate(code) if 'parameters' in c.get('metadata', {}).get('tags', ())]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError): raise _wrong(f'the template {path} is not a notebook') from None
     if len(tagged) != 1: raise _wrong(f'{path} has {len(tagged)} cells tagged `parameters`', 'Tag exactly one: without the tag every run would use the defaults.')
-    return [''.join(c['source']) for c in code], tagged[0]
+    return sources, tagged[0]
 
 # %% ../nbs/54_grid.ipynb #874cd354
 def check_parameters(
@@ -203,15 +205,19 @@ def _not_used(nb, passed, path):
 # %% ../nbs/54_grid.ipynb #70536a0a
 LIBRARIES = ('geomusic', 'numpy', 'pandas', 'scikit-learn', 'torch', 'librosa', 'papermill')
 
-def _trace(plan):
-    "What a run was made of"
+def library_versions() -> dict: # name -> version, '' if it is not installed
+    "Versions of Python and of what numbers depend on."
     from importlib.metadata import PackageNotFoundError, version
     def of(name):
         try: return version(name)
         except PackageNotFoundError: return ''
+    return dict(python=sys.version.split()[0]) | {name: of(name) for name in LIBRARIES}
+
+def _trace(plan):
+    "What a run was made of"
     keep = {k: plan[k] for k in ('id', 'parameters', 'config_hash')}
     return keep | dict(template=Path(plan['template']).name, template_hash=_template_hash(plan['template']), **git_revision(Path(plan['template']).parent),
-                       versions=dict(python=sys.version.split()[0]) | {name: of(name) for name in LIBRARIES})
+                       versions=library_versions())
 
 def git_revision(
     folder # in a working tree

@@ -44,14 +44,14 @@ def key_signature(
     signature = {letter: 1 for letter in FIFTHS[:n]} if n > 0 else {letter: -1 for letter in FIFTHS[n:]} if n < 0 else {}
     return signature | {letter.upper(): ACCIDENTAL[a] for a, letter in re.findall(r'(\^|_|=)([a-g])', key)}
 
-# %% ../nbs/11_notation.ipynb #12ce1078
+# %% ../nbs/11_notation.ipynb #94cd73b7
 TOKEN = re.compile(r'''
-   "[^"]*" | ![^!\n]*! | \+[^+\n]*\+ | \{[^}]*\} | \[[A-JN-Za-z]:[^\]]*\]           # chord names, ornaments, grace notes, other fields
- | \[(?P<field>[KLM]):\s*(?P<value>[^\]]*)\]                                          # a change of key, unit or metre
- | (?P<bar>:*\[?\|+[\]:|]*|::)                                                       # | || |] |: :| ::
+   "[^"]*" | ![^!\n]*! | \+[^+\n]*\+ | \{[^{}]*\} | \[[A-JN-Za-z]:[^\[\]]*\]        # chord names, ornaments, grace notes, other fields
+ | \[(?P<field>[KLM]):\s*+(?P<value>[^\[\]]*)\]                                       # a change of key, unit or metre
+ | (?P<bar>:{0,9}+\[?\|+[\]:|]*|::)                                                      # | || |] |: :| ::
  | \((?P<p>[2-9])(?::(?P<q>\d*))?(?::(?P<r>\d*))?                                    # a tuplet (3 or (3:2:3
  | (?P<broken>[<>]+) | (?P<tie>-)
- | \[(?P<chord>[^\]|:]*[A-Ga-gz][^\]|:]*)\](?P<clen>\d*/*\d*)
+ | \[(?P<chord>[^\[\]|:A-Ga-gz]*+[A-Ga-gz][^\[\]|:]*+)\](?P<clen>\d*/*\d*)
  | (?P<ending>\[?[1-9][\d,-]*)                                                       # first and second ending: [1 |2
  | (?P<acc>\^\^?|__?|=)?(?P<note>[A-Ga-gzx])(?P<oct>[,']*)(?P<len>\d*/*\d*)
 ''', re.X)
@@ -129,7 +129,7 @@ def _open_tuplet(self, p, q, r):
 
 _Reader.break_, _Reader.open_tuplet = _break, _open_tuplet
 
-# %% ../nbs/11_notation.ipynb #345c0894
+# %% ../nbs/11_notation.ipynb #2bbc8723
 def _read(self, token):
     "Take one token"
     t = token.groupdict()
@@ -143,18 +143,19 @@ def _read(self, token):
     elif t['tie']: self.tied = True
     elif t['p']: self.open_tuplet(int(t['p']), int(t['q'] or 0), int(t['r'] or 0))
     elif t['field'] == 'K': self.signature, self.bar = key_signature(t['value'].strip()), {}
-    elif t['field'] == 'L': self.unit_ql = 4*metre(t['value'])
+    elif t['field'] == 'L' and (unit := metre(t['value'])): self.unit_ql = 4*unit
 
 _Reader.read = _read
 
-# %% ../nbs/11_notation.ipynb #b5d02954
+# %% ../nbs/11_notation.ipynb #5c701f8c
 def metre(
     text:str # the M: field: '3/4', 'C', 'C|', 'none'
 ) -> float|None: # as a fraction of a whole note
     "The length of a bar; None when it is free or unreadable."
     text = {'C': '4/4', 'C|': '2/2'}.get(text.strip(), text)
-    m = re.match(r'\s*\(?([\d+ ]+)\)?\s*/\s*(\d+)', text)
-    return sum(map(int, re.findall(r'\d+', m[1])))/int(m[2]) if m and int(m[2]) else None
+    m = re.match(r'\s*+\(?([\d+ ]++)\)?\s*+/\s*+(\d+)', text)
+    if not m or len(m[1] + m[2]) > 40: return None
+    return sum(map(int, re.findall(r'\d+', m[1])))/int(m[2]) if int(m[2]) else None
 
 # %% ../nbs/11_notation.ipynb #41aca591
 @dataclass(frozen=True)
@@ -183,20 +184,31 @@ def _music(lines):
         elif m[1] in 'KLM': out.append(f'[{m[1]}:{m[2]}]')
     return ' '.join(out).replace('\\', ' ').replace('`', '')
 
-# %% ../nbs/11_notation.ipynb #381f187a
+# %% ../nbs/11_notation.ipynb #86c6308c
+def _played(bar, unit, key, tokens):
+    "The reader after all tokens; a number that cannot be is an `InputError`"
+    try:
+        reader = _Reader(4*(unit or (1/16 if bar and bar < .75 else 1/8)), key_signature(key), compound=bar in (6/8, 9/8, 12/8))
+        for token in tokens: reader.read(token)
+        ok = np.isfinite(reader.dur_ql).all() and (not reader.midi or -1 <= min(reader.midi) <= max(reader.midi) <= 127)
+    except (ArithmeticError, ValueError) as e:
+        if isinstance(e, InputError): raise
+        ok = False
+    if not ok: raise InputError('a note is of a length or height that no note has', 'Its ABC is damaged.')
+    return reader
+
 def parse_abc(
     text:str # one tune: its fields, the last of them K:, and its music
 ) -> Tune:
     "Read the melody of one tune in ABC notation (https://abcnotation.com/wiki/abc:standard:v2.1)."
     lines = [re.sub(r'(?<!\\)%.*', '', l) for l in text.splitlines()]
-    head = next((i for i, l in enumerate(lines) if re.match(r'\s*K:', l)), None)
+    head = next((i for i, l in enumerate(lines) if (m := _FIELD.match(l)) and m[1] == 'K'), None)
     if head is None: raise InputError(f'no K: field in the tune that begins {text.strip()[:40]!r}', 'Every ABC tune needs a key.')
     fields = {}
     for m in filter(None, map(_FIELD.match, lines[:head+1])): fields.setdefault(m[1], []).append(m[2].strip())
     bar = metre(fields.get('M', [''])[0])
     unit = metre(fields['L'][0]) if 'L' in fields else None
-    reader = _Reader(4*(unit or (1/16 if bar and bar < .75 else 1/8)), key_signature(fields['K'][0]), compound=bar in (6/8, 9/8, 12/8))
-    for token in unfold_repeats(list(TOKEN.finditer(_music(lines[head+1:])))): reader.read(token)
+    reader = _played(bar, unit, fields['K'][0], unfold_repeats(list(TOKEN.finditer(_music(lines[head+1:])))))
     return Tune(fields, np.array(reader.midi, int), np.array(reader.dur_ql, float))
 
 # %% ../nbs/11_notation.ipynb #774a6ed0
@@ -211,9 +223,9 @@ def piano_roll(
     ax.set(xlabel='quarter notes', ylabel='MIDI pitch', title=tune.title)
     return ax
 
-# %% ../nbs/11_notation.ipynb #b80fbe36
+# %% ../nbs/11_notation.ipynb #5a928187
 def split_tunebook(
     text:str # an ABC file
 ) -> list: # one string a tune, each from its X: line on
     "Cut a file into its tunes."
-    return [t for t in re.split(r'(?m)^(?=\s*X:\s*\d)', text) if re.match(r'\s*X:', t)]
+    return [t for t in re.split(r'(?m)^(?=[^\S\n]*X:\s*\d)', text) if re.match(r'\s*X:', t)]

@@ -174,7 +174,7 @@ def correlation_figure(
     r = x.corr('spearman').iloc[1:, :-1]
     r = r.where(np.tri(*r.shape, dtype=bool))
     fig, ax = _figure(2.4 + .47*len(r), 1.5 + .34*len(r))
-    image = ax.imshow(r, cmap='RdBu_r', vmin=-1, vmax=1, aspect='auto')
+    ax.imshow(r, cmap='RdBu_r', vmin=-1, vmax=1, aspect='auto')
     for (i, j), v in np.ndenumerate(r.to_numpy()):
         if np.isfinite(v): ax.text(j, i, f'{round(100*v)}', ha='center', va='center', fontsize=8, color='white' if abs(v) > .6 else 'black')
     ax.set_xticks(range(r.shape[1]), r.columns, rotation=45, ha='right', fontsize=8); ax.set_yticks(range(len(r)), r.index, fontsize=8)

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['analysis_of', 'predict_audio', 'predict_table', 'predict_file', 'save_predictions']
 
-# %% ../nbs/32_predict.ipynb #c58319b9
+# %% ../nbs/32_predict.ipynb #37bb5ab3
 from dataclasses import fields
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .files import InputError, atomic_path
+from .files import InputError, atomic_path, write_csv
 from .runs import Run, view_name
 from .sound.analysis import Analysis
 from .sound.decode import sound_info, sound_windows
 from .sound.descriptors import DESCRIPTORS
-from .views import AUDIO_VIEWS, pad_frames, view_shape, views_of_sound
+from .views import pad_frames, sound_views, view_shape, views_of_sound
 
 # %% ../nbs/32_predict.ipynb #36b0f57b
 def analysis_of(
@@ -25,14 +25,14 @@ def analysis_of(
     known = {f.name for f in fields(Analysis)}
     return Analysis(**{k: v for k, v in run.view.items() if k in known})
 
-# %% ../nbs/32_predict.ipynb #70565394
+# %% ../nbs/32_predict.ipynb #eed5e8c6
 def predict_audio(
     run:Run, # a trained model of an audio view
     path # any sound file that can be decoded
 ) -> pd.Series: # probability of each country, named by the file
     "Where a sound is from: the mean over its windows."
     name, a = view_name(run), analysis_of(run)
-    if name not in AUDIO_VIEWS: raise InputError(f'the model was trained on the view `{name}`, which is not made of sound', 'Ask a model of tabular, melspec or sequence.')
+    if name not in sound_views(): raise InputError(f'the model was trained on the view `{name}`, which is not made of sound', 'Ask a model of tabular, melspec or sequence; a view of your own is to be registered first.')
     dur_s = sound_info(path).dur_s if name == 'tabular' else None  # one of the 13 is the length of the whole track
     rows = [pad_frames(views_of_sound(w, [name], a, dur_s)[name], name, view_shape(name, a)) for w in sound_windows(path, a.sr, a.dur_s)]
     proba = run.predict_proba(np.stack([x for x, _ in rows]), np.array([n for _, n in rows]))  # (windows, C)
@@ -56,7 +56,7 @@ def predict_table(
         raise InputError(f'row {i + 1} of the table has {table[names].iloc[i, c]!r} in column `{names[c]}`', 'Every descriptor must be a number.')
     return pd.DataFrame(run.predict_proba(x.to_numpy(np.float32)), table.track_id if 'track_id' in table else [f'row {i + 1}' for i in range(len(table))], run.labels)
 
-# %% ../nbs/32_predict.ipynb #69a3c357
+# %% ../nbs/32_predict.ipynb #cdf72ab2
 def predict_file(
     run, # a trained Run, or an Ensemble
     path # a sound file, or a csv or parquet table of descriptors
@@ -76,4 +76,5 @@ def save_predictions(
 ):
     "Keep probabilities as a table."
     if Path(path).suffix not in ('.csv', '.parquet'): raise InputError(f'{path} ends neither in .csv nor in .parquet')
-    with atomic_path(path) as tmp: (proba.to_csv if tmp.suffix == '.csv' else proba.to_parquet)(tmp)
+    if Path(path).suffix == '.csv': write_csv(path, proba, index=True); return  # with names as they are in somebody's table
+    with atomic_path(path) as tmp: proba.to_parquet(tmp)

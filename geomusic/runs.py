@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['over_rows', 'look', 'Run', 'attention_over', 'view_name', 'describe_run', 'save_run', 'read_checkpoint', 'load_run']
 
-# %% ../nbs/28_runs.ipynb #ab684911
-import math, warnings
+# %% ../nbs/28_runs.ipynb #fdd03ec8
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -15,10 +15,12 @@ import torch
 from scipy.special import softmax
 from torch import nn
 from .config import Config, check_params, load_config
-from .files import InputError, atomic_path
+from .files import InputError, atomic_path, write_csv
 from .inputs import check_finite, check_frames, check_view, scaler_from, take_batch
+from .learning.resume import packed, unpacked
 from .learning.trackers import best_epoch
 from .models import make_model
+from .store import disk_errors
 
 # %% ../nbs/28_runs.ipynb #b5523a37
 def over_rows(
@@ -86,7 +88,7 @@ def attention_over(
     w = look(run, x, n_frames, lambda m, *b: m(*b, return_attention=True)[1])    # (N, longest)
     return np.pad(w, ((0, 0), (0, x.shape[1] - w.shape[1])))    # (N, T)
 
-# %% ../nbs/28_runs.ipynb #ac3d0aff
+# %% ../nbs/28_runs.ipynb #5302f902
 def view_name(
     run:Run
 ) -> str:
@@ -101,10 +103,11 @@ def describe_run(
     what = f"{run.config.model.type} on {view_name(run)}, {len(run.labels)} classes {labels}"
     if run.history.empty: return f'Run({what})'
     epoch = best_epoch(run.history, run.config.training.early_stopping_metric) or best_epoch(run.history)
+    if epoch is None: return f'Run({what})'  # its numbers are none
     best = run.history.set_index('epoch').loc[epoch]
     return f'Run({what}; best epoch {epoch} of {len(run.history)}: validation loss {best.val_loss:.3f}, accuracy {best.val_acc:.3f})'
 
-# %% ../nbs/28_runs.ipynb #ef2728de
+# %% ../nbs/28_runs.ipynb #2a14d3c5
 def save_run(
     run:Run,
     folder # made if need be
@@ -112,15 +115,15 @@ def save_run(
     "Write best_model.pth, history.csv and config.yaml, each whole or not at all."
     folder, kind, s = Path(folder), run.config.model.type, run.scaler    # the input layer has one unit for each of s.n_inputs
     run.config.save(folder/'config.yaml')
-    with atomic_path(folder/'history.csv') as tmp: run.history.to_csv(tmp, index=False)
+    write_csv(folder/'history.csv', run.history)
     weights = {k: v.cpu() for k, v in run.model.state_dict().items()}
     model = dict(type=kind, n_features=s.n_inputs, num_classes=len(run.labels), params=check_params(kind, run.config.model.params))
     checkpoint = dict(format=1, model_state_dict=weights, model=model, labels=list(run.labels), scaler=s.state(),
                       config=run.config.model_dump(mode='json'), view=run.view)
-    with atomic_path(folder/'best_model.pth') as tmp: torch.save(checkpoint, tmp)
+    with disk_errors(folder), atomic_path(folder/'best_model.pth') as tmp: tmp.write_bytes(packed(checkpoint))
     return folder/'best_model.pth'
 
-# %% ../nbs/28_runs.ipynb #f131d12d
+# %% ../nbs/28_runs.ipynb #21e28bdc
 def read_checkpoint(
     path # a folder of a run, or a .pth file
 ) -> dict:
@@ -128,8 +131,7 @@ def read_checkpoint(
     path = Path(path)
     if path.is_dir(): path = path/'best_model.pth'
     if not path.is_file(): raise InputError(f'{path} does not exist', 'Train a model first, with `geomusic train`.')
-    try:
-        with warnings.catch_warnings(action='ignore'): saved = torch.load(path, map_location='cpu', weights_only=True)
+    try: saved = unpacked(path)
     except Exception: raise InputError(f'{path} is damaged or no checkpoint', 'Copy it again, or train again.') from None
     wanted = dict(format=int, model_state_dict=dict, model=dict, labels=list, scaler=dict, config=dict, view=dict)
     missing = [k for k, kind in wanted.items() if not isinstance(saved, dict) or not isinstance(saved.get(k), kind)]
@@ -137,7 +139,26 @@ def read_checkpoint(
     if saved['format'] != 1: raise InputError(f"{path} has format {saved['format']}, this version reads 1", 'Read it with the version that wrote it.')
     return saved
 
-# %% ../nbs/28_runs.ipynb #e5c492b8
+# %% ../nbs/28_runs.ipynb #4dd7fdef
+def _empty_model(m, weights):
+    "The model of a checkpoint, if these are its weights; that is seen before memory is taken, as a small file may name a large model"
+    most, p = sum(w.untyped_storage().nbytes() for w in weights.values()), check_params(m['type'], m['params'])
+    sizes = [m['n_features'], m['num_classes'], *(n for v in p.values() for n in (v if isinstance(v, (tuple, list)) else [v]) if isinstance(n, int))]
+    if min(sizes[:2]) < 1 or max(sizes) > most or p.get('num_layers', 0) > len(weights): raise ValueError
+    with torch.device('meta'): shapes = {k: v.shape for k, v in make_model(m['type'], m['n_features'], m['num_classes'], **p).state_dict().items()}
+    if shapes != {k: w.shape for k, w in weights.items()}: raise ValueError
+    return make_model(m['type'], m['n_features'], m['num_classes'], **p)
+
+def _read_history(path):
+    "What `save_run` wrote of the epochs"
+    if not path.is_file(): return pd.DataFrame()
+    try: table = pd.read_csv(path)
+    except pd.errors.EmptyDataError: return pd.DataFrame()
+    except Exception: table = None
+    wanted = {'epoch', 'val_loss', 'val_acc'}
+    if table is not None and wanted <= set(table) and all(table[c].dtype.kind in 'iuf' for c in wanted) and [*table.epoch] == [*range(1, len(table) + 1)]: return table
+    raise InputError(f'{path} is no history of a run', 'It is damaged: copy it again, or delete it; the model does not need it.')
+
 def load_run(
     path # a folder of a run, or a .pth file
 ) -> Run:
@@ -145,11 +166,11 @@ def load_run(
     saved, path = read_checkpoint(path), Path(path)
     m, history = saved['model'], (path if path.is_dir() else path.parent)/'history.csv'
     try:
-        config, model = load_config(saved['config']), make_model(m['type'], m['n_features'], m['num_classes'], **m['params'])
+        config, model = load_config(saved['config']), _empty_model(m, saved['model_state_dict'])
         model.load_state_dict(saved['model_state_dict'])
         scaler = scaler_from(saved['scaler'])
         fits = len(saved['labels']) == m['num_classes'] and len(scaler.mean) == len(scaler.scale) == m['n_features'] and scaler.view == model.view
-        if not fits: raise ValueError
+        if not fits or not all(isinstance(l, str) for l in saved['labels']): raise ValueError
     except InputError as e: raise InputError(f'{path}: {e.problem}', e.remedy) from None
     except Exception: raise InputError(f'{path}: the weights do not fit the model `{m.get("type")}` that it names', 'The file was put together wrongly: train again.') from None
-    return Run(model.eval(), saved['labels'], scaler, config, pd.read_csv(history) if history.is_file() else pd.DataFrame(), saved['view'])
+    return Run(model.eval(), saved['labels'], scaler, config, _read_history(history), saved['view'])

@@ -93,7 +93,7 @@ def render_tune(
     pitches = np.where(midi == REST, REST, midi + key_shift(track_id, midi))
     return render(pitches, note_seconds(midi, dur_ql, rate), total_s)
 
-# %% ../nbs/13_synth.ipynb #1e5190f4
+# %% ../nbs/13_synth.ipynb #15258f5c
 def write_audio(
     corpus:Corpus, # tunes with columns midi and dur_ql
     folder, # where the corpus shall live; sound goes to folder/audio
@@ -106,6 +106,7 @@ def write_audio(
     from tqdm.auto import tqdm
     folder, rows = Path(folder), corpus.tracks
     paths = [f'audio/{i}.flac' for i in rows.track_id]
+    if out := [p for p in paths if '..' in Path(p).parts or '\0' in p]: raise InputError(f'the sound of a track would be written to {out[0]!r}', 'Give it an id without `..`.')
     for row, path in tqdm(zip(rows.itertuples(), paths), 'rendering', len(rows), unit='tune', disable=not progress):
         if (folder/path).exists(): continue
         with atomic_path(folder/path) as tmp: sf.write(tmp, render_tune(row.track_id, row.midi, row.dur_ql, rate, total_s), SR)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['corpus_map', 'Touchable', 'group_plot', 'descriptor_plot', 'compare_plot', 'explore']
 
-# %% ../nbs/07_touch.ipynb #a89e719b
-import base64, hashlib, io, json
+# %% ../nbs/07_touch.ipynb #1c6a144c
+import base64, hashlib, io, json, os
 from functools import lru_cache
 from html import escape
 import numpy as np
@@ -56,10 +56,11 @@ class Touchable:
         shown = {'application/vnd.plotly.v1+json': json.loads(self.fig.to_json())} if _has_hands() else {'text/html': _page(self.fig, self.picture, self.alt)}
         return shown | {'text/plain': self.alt}
 
-# %% ../nbs/07_touch.ipynb #890b1a1b
+# %% ../nbs/07_touch.ipynb #6ce448e0
 def _has_hands():
-    "Is this cell run by somebody who could touch its output?"
+    "Is this cell run by somebody who could touch its output? Voilà, too, runs cells without asking for input, and says so in the environment."
     from IPython import get_ipython
+    if 'VOILA_PREHEAT' in os.environ or os.environ.get('SERVER_SOFTWARE', '').startswith('voila'): return True
     return getattr(getattr(get_ipython(), 'kernel', None), '_allow_stdin', True)
 
 # %% ../nbs/07_touch.ipynb #3960b690

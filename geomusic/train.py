@@ -208,7 +208,7 @@ def fit(
     n_frames=None, # valid frames, (N,); None: all
     out=None, # folder to save the run in; None: the settings' checkpoint_dir, if there is one
     progress:bool=True, # a line an epoch, and a bar on a terminal
-    view:dict=None, # name, parameters and features of the view, kept in the checkpoint
+    view:dict|None=None, # name, parameters and features of the view, kept in the checkpoint
     augment=None, # augment(batch, lengths, generator) -> (batch, lengths), instead of what training.random_crop and training.augment ask for; mixup remains
     groups=None, # artist or family of each row, (N,); needed for training.group_power
     resume:bool=False, # go on with the run in `out`, if one was begun there

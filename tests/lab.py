@@ -3,7 +3,7 @@
     from lab import lab, chromium, open_notebook  # the fixtures; also CHROMIUM, screenshot
 
     def test_it(open_notebook):
-        page = open_notebook("nbs/exploring/07_listening_test.ipynb")   # or a list of cells: ["1 + 1", "import geomusic"]
+        page = open_notebook("nbs/exploring/08_listening_test.ipynb")   # or a list of cells: ["1 + 1", "import geomusic"]
         page.run_all()
         page.locator("text=Begin").click()
         page.shot("listening")

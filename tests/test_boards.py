@@ -10,7 +10,7 @@ from geomusic.cli import main
 from geomusic.evaluate import predictions_table
 from geomusic.files import InputError
 from geomusic.judging.boards import BOARDS, RIVALS, Board, board_table, judge_seed, pins, read_results, sphere_row, write_table
-from geomusic.judging.nested import fit_product, make_folds, nested_proba, pooled, product
+from geomusic.judging.nested import could_know, fit_product, make_folds, nested_proba, pooled, product
 from geomusic.places import countries, great_circle_km
 
 
@@ -111,6 +111,15 @@ def test_the_powers_of_a_fold_do_not_know_its_rows(toy):
     changed = said.proba.copy()
     changed[0, said.fold == 0] = 1 / 3  # what is judged in fold 0
     assert np.array_equal(pooled([said._replace(proba=changed)], toy.tracks.country)[1], powers)
+
+
+def test_a_class_that_nobody_could_know_does_not_flatten_the_others(toy):
+    "One group holds all of a fourth class: where it is held back its rows lose as much as can be lost, whatever the power"
+    x, y = np.vstack([toy.x, toy.x[:12]]), np.r_[toy.tracks.country, ["ZZZ"] * 12]
+    groups = np.r_[toy.tracks.group.astype(str), ["alone"] * 12]
+    said, known = nested_proba(line, x, y, groups, 4, 3), could_know(y, groups, 4, 3)
+    assert known[:, y != "ZZZ"].all() and (known[:, y == "ZZZ"].sum(0) == 1).all()
+    assert (pooled([said], y, known)[1] > 1.2 * pooled([said], y)[1]).any() and (pooled([said], y, known)[1] >= pooled([said], y)[1] - 1e-3).all()
 
 
 def test_rivals_of_other_folds_are_not_multiplied(toy):

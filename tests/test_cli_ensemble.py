@@ -2,12 +2,11 @@
 import json
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from geomusic.cli import main
-from geomusic.corpus import Corpus, load_corpus, save_corpus
+from geomusic.corpus import Corpus, save_corpus
 from geomusic.experiments import make_split
 from geomusic.synth import write_audio
 from geomusic.tunes import tunes_corpus

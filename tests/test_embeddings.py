@@ -1,4 +1,5 @@
 "Pictures of embeddings judged by what they claim: neighbours, numbers, caches, and explorers that stay usable on bad input."
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,7 +43,7 @@ def opened(n=60, z=None, **kw):
         found = t[t.title.map(fold).str.contains(fold(text), regex=False)]
         return found.sort_values("wrong_km", ascending=False)
     z = np.random.default_rng(1).normal(size=(n, 16)).astype(np.float32) if z is None else z
-    return SimpleNamespace(table=t, embeddings=lambda: z, sound=sound, find=find)
+    return SimpleNamespace(table=t, embeddings=lambda at=None: z if at is None else z[at], sound=sound, find=find, cache={}, corpus=SimpleNamespace(folder=None))
 
 
 def lasso(fig, inside, kind="plotly_selected"):
@@ -195,7 +196,7 @@ def test_explorer_lasso_click_search_and_menus(tmp_path):
     a.picture.value = ("pca", 3)
     assert a.fig.data[0].type == "scatter3d" and len(a.fig.data[-1].z) == 11
     a.picture.value = ("tsne", 2)
-    assert a.plane.method == "tsne" and list(tmp_path.iterdir()) and a.bar.layout.visibility == "hidden"
+    assert a.plane.method == "tsne" and list(tmp_path.iterdir()) and a.bar.layout.display == "none"
     a.search.value = "b 17 b"
     assert [r for _, r in a.tracks.options] == [17] and a.tracks.value is None
     a.search.value = "no such tune"
@@ -219,5 +220,64 @@ def test_explorer_of_few_tracks_and_holes(n, tmp_path):
 
 
 def test_a_run_without_embeddings_says_so():
-    def none(): raise InputError("not every track has the view")
-    assert "not every track" in E.explore_embeddings(SimpleNamespace(embeddings=none)).value
+    def none(at=None): raise InputError("not every track has the view")
+    for n in (5, 600): assert "not every track" in E.explore_embeddings(SimpleNamespace(**vars(opened(n)) | dict(embeddings=none))).value
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    "Only the first few tracks are asked before the picture is drawn"
+    monkeypatch.setattr(E, "_first", lambda o, path, f=E._first: f(o, path, few=3, patience_s=0))
+
+
+def test_many_tracks_are_drawn_in_part_first_and_then_whole(tmp_path, impatient):
+    "The model answers no more until the first picture has been seen"
+    o, seen, asked = opened(600), threading.Event(), []
+    z = o.embeddings()
+
+    def slow(at=None):
+        if asked: seen.wait(30)
+        asked.extend(at)
+        return z[at]
+    o.embeddings = slow
+    a = E.explore_embeddings(o, cache=tmp_path).atlas
+    assert 0 < a.plane.there.sum() < 600 and "of 600 tracks so far" in a.status.value and "so far" in a.fig.layout.annotations[0].text
+    a.color.value = "error"  # it can be used meanwhile
+    row = int(np.flatnonzero(a.plane.there)[-1])
+    a.search.value = f"b {row} b"
+    thread = a.thread
+    seen.set()
+    thread.join(30)
+    assert sorted(asked) == list(range(600)) and a.plane.there.all() and "so far" not in a.status.value and (o.cache["embeddings"] == z).all()
+    assert a.color.value == "error" and a.bar.layout.display == "none" and [r for _, r in a.tracks.options] == [row]
+
+
+def test_a_model_that_fails_half_way_says_so(tmp_path, impatient):
+    o = opened(600)
+    z, asked = o.embeddings(), []
+
+    def breaks(at=None):
+        asked.append(at)
+        if len(asked) > 1: raise InputError("the disk is gone")
+        return z[at]
+    o.embeddings = breaks
+    a = E.explore_embeddings(o, cache=tmp_path).atlas
+    a.thread.join(30)
+    assert "the disk is gone" in a.status.value and a.plane.there.sum() == len(asked[0])
+    a.color.value = "certainty"
+
+
+def test_embeddings_are_asked_once_for_a_model_and_its_rows(tmp_path, monkeypatch, impatient):
+    from geomusic.exploring.opened import Opened, demo_run, open_run
+    one = open_run(*demo_run("fcnn"), "all")
+    a = E.explore_embeddings(one, cache=tmp_path).atlas
+    a.thread.join(30)
+    assert len(list(tmp_path.glob("*.npz"))) == 1
+    want = one.embeddings()
+    assert np.allclose(open_run(*demo_run("fcnn"), "all").embeddings(), want, atol=1e-5)
+    fewer = E.explore_embeddings(open_run(*demo_run("fcnn"), "all", limit=100), cache=tmp_path).atlas
+    fewer.thread.join(30)
+    assert len(fewer.z) == 100 and len(list(tmp_path.glob("*.npz"))) == 2
+    monkeypatch.setattr(Opened, "embeddings", lambda self, at=None: self.cache["embeddings"])  # not asked again
+    again = open_run(*demo_run("fcnn"), "all")
+    assert (E.explore_embeddings(again, cache=tmp_path).atlas.z == want).all()

@@ -1,6 +1,5 @@
 "Ensembles: arithmetic by hand, members that do not fit, fitting on validation only, what is written and read back."
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from geomusic.config import load_config
 from geomusic.corpus import Corpus, save_corpus
 from geomusic.files import InputError, read_json, write_json
 from geomusic.inputs import rings
-from geomusic.learning.ensemble import (FLOOR, HOWS, LEAST, Ensemble, average, corpus_proba, coverage, fit_stack, fit_weights, load_ensemble,
+from geomusic.learning.ensemble import (HOWS, LEAST, Ensemble, average, corpus_proba, coverage, fit_stack, fit_weights, load_ensemble,
                                         load_model, make_ensemble, same_labels, stacked)
 from geomusic.train import Run, fit, load_run
 from geomusic.views import View, store_view

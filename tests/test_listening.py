@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geomusic.corpus import Corpus
-from geomusic.exploring.listening_test import (ANSWERS, Sitting, _hear_class, _order, append_answer, draw_tracks, excerpt, listening_test, place_of, playable, read_answers,
-                                               score_figure, score_table, score_words)
+from geomusic.exploring.answers import ANSWERS, Sitting, _order, append_answer, draw_tracks, excerpt, place_of, playable, read_answers, score_figure, score_table, score_words
+from geomusic.exploring.listening_test import _hear_class, listening_test
 from geomusic.files import InputError
 from geomusic.judging.listeners import read_listeners
 from geomusic.places import countries
@@ -52,7 +53,7 @@ def test_processes_that_write_at_once(tmp_path):
 
 def test_a_killed_writer_loses_nothing_it_was_thanked_for(tmp_path):
     "kill -9 in the middle; every answer that was acknowledged is in the file, and the next writer goes on"
-    code = ("import sys; from geomusic.exploring.listening_test import append_answer\n"
+    code = ("import sys; from geomusic.exploring.answers import append_answer\n"
             "for i in range(10**6): append_answer(sys.argv[1], dict(listener_id='a', track_id=f't{i}', country='DEU', trial=i, seed=0, truth='shown')); print(i, flush=True)")
     p = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.csv")], stdout=subprocess.PIPE, text=True)
     seen = [int(p.stdout.readline()) for _ in range(20)]
@@ -196,3 +197,15 @@ def test_nothing_personal_and_nothing_early(corpus, tmp_path):
     sent = str({k: v for k, v in desk.hear.get_state().items() if k in _hear_class().class_trait_names(sync=True) and k not in ("land", "sound", "_esm", "_css")})
     assert "secret" not in sent and desk.track not in sent and not desk.hear.truth
     assert set(ANSWERS) == {"listener_id", "track_id", "country", "lat_deg", "lon_deg", "confidence", "seconds", "plays", "trial", "seed", "truth"}
+
+
+@pytest.mark.parametrize("env, hands", [({}, False), (dict(VOILA_PREHEAT="False"), True), (dict(SERVER_SOFTWARE="voila/0.5"), True), (dict(SERVER_SOFTWARE="nginx"), False)])
+def test_under_voila_there_is_somebody_who_can_touch(env, hands, monkeypatch):
+    "nbconvert and Voilà run cells without asking for input; one of them shows widgets"
+    import IPython
+
+    from geomusic.touch import _box, _has_hands
+    for name in ("VOILA_PREHEAT", "SERVER_SOFTWARE"): monkeypatch.delenv(name, raising=False)
+    for name, value in env.items(): monkeypatch.setenv(name, value)
+    monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=False)))
+    assert _has_hands() == hands and ("text/plain" == next(iter(_box([])._repr_mimebundle_())) and len(_box([])._repr_mimebundle_()) == 1) != hands

@@ -69,7 +69,7 @@ def test_figures(model):
     before, after = np.array([.7, .3]), np.array([.2, .8])
     fig = whatif.answer_plot(before, after, model.labels)
     assert list(fig.data[0].y) == ["Ireland", "China"] and list(fig.data[0].x) == [.8, .2] and list(fig.data[1].x) == [.3, .7]
-    assert fig.data[0].text[0] == "0.80 (+0.50)" and "instead of China" in fig.layout.meta["alt"]
+    assert fig.data[2].text[0] == "0.80 (+0.50)" and list(fig.data[2].x) == [.83, .73] and "instead of China" in fig.layout.meta["alt"]
     whatif.answer_figure(before, after, model.labels).canvas.draw()
     with pytest.raises(InputError, match="2 countries"):
         whatif.answer_plot([1.], [1.], model.labels)
@@ -88,6 +88,7 @@ def test_sliders_answer(model):
     now = dict(zip(box.fig.data[0].y, box.fig.data[0].x))
     assert now["Ireland"] == pytest.approx(predict(x[None])[0, 1], abs=1e-3) and now["Ireland"] > start["Ireland"]
     assert dict(zip(box.fig.data[1].y, box.fig.data[1].x)) == start, "the diamonds stay"
+    assert all(f"{now[y]:.2f} (" in text for y, text in zip(box.fig.data[2].y, box.fig.data[2].text)), "the words follow the bars"
     box.reset.click()
     assert dict(zip(box.fig.data[0].y, box.fig.data[0].x)) == start and box.sliders["tempo"].value == model.x[5, 0]
 
@@ -96,7 +97,7 @@ def test_another_track_brings_its_own_sliders(model):
     box = whatif.explore_whatif(model, "t5")
     old = box.sliders["tempo"]
     box.menus[0].value = 1
-    assert box.sliders["tempo"].value == model.x[1, 0] and len(box.fig.data) == 2
+    assert box.sliders["tempo"].value == model.x[1, 0] and len(box.fig.data) == 3
     shown = list(box.fig.data[0].x)
     old.value = old.options[0][1]
     assert list(box.fig.data[0].x) == shown, "sliders that are gone change nothing"

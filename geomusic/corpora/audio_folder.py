@@ -173,7 +173,7 @@ def _tracks(rows, where, sounds, licence):
     if licence or 'licence' not in rows: t['licence'] = licence
     return t.join(rows.drop(columns=['path', 'refused', 'line_repaired', *_TEXT], errors='ignore'))
 
-# %% ../../nbs/corpora/09_audio_folder.ipynb #a43da5c0
+# %% ../../nbs/corpora/09_audio_folder.ipynb #6fdce7bb
 def audio_folder_corpus(
     folder, # with sound in it; without a manifest its first folders are countries, and the folders in them artists
     manifest=None, # a table: path (in `folder`), country or lat and lon, and perhaps artist, title, group
@@ -190,6 +190,7 @@ def audio_folder_corpus(
     refused = sounds.refused.where(sounds.refused != '', where.refused)
     where['repaired'] = [', '.join(filter(None, both)) for both in zip(where.repaired, rows.line_repaired)]
     good = refused == ''
+    if rows.empty: raise InputError(f'{manifest} has no row that could be read', f"Refused: {', '.join(rows.attrs.get('refused', {})) or 'nothing'}.")
     if not good.any(): raise InputError(f'none of the {len(rows)} files of {root} can be used', f'The first: {rows.path.iloc[0]}: {refused.iloc[0]}.')
     tracks = _tracks(rows[good], where[good], sounds[good], licence).reset_index(drop=True)
     report = _with_lines(account(refused, repaired=where.repaired), rows.attrs.get('refused', {}))

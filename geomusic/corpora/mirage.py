@@ -6,7 +6,7 @@
 __all__ = ['RELEASE', 'LABELS', 'MIRAGE', 'from_words', 'repeated_hashes', 'find_release', 'point_of', 'majority',
            'mirage_corpus']
 
-# %% ../../nbs/corpora/02_mirage.ipynb #38efd131
+# %% ../../nbs/corpora/02_mirage.ipynb #68280024
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -474,7 +474,7 @@ def _load_maps():
     harmonise(['Brazil'])
     check_coordinates([0.], [0.], ['BRA'])  # far off, so that all is asked
 
-# %% ../../nbs/corpora/02_mirage.ipynb #92dd2b34
+# %% ../../nbs/corpora/02_mirage.ipynb #5f0882f0
 def mirage_corpus(
     path, # MIRAGE.csv, .csv.gz or .parquet; or a folder with it, or with events, tracks, artists, stations and locations
     label:str='artist_country', # `artist_country`, `station_country` or `station_region`
@@ -492,6 +492,7 @@ def mirage_corpus(
         maps = aside.submit(_load_maps)  # takes a second, and can be done meanwhile
         reduced = _Reduced(stream, roles, min_reliability, tmp)
         maps.result()
+        if not len(reduced.songs): raise InputError(f'{path}: none of its {stream.read:,} rows could be read', f"Refused: {', '.join(stream.refused)}.")
         songs, places, names = _tables_of(reduced, release, label, several, tables)
         fates = _Fates(reduced, songs, places, f'reliability below {min_reliability or 0:g}', label)
     if not fates.spins.sum(): raise InputError(f'{path}: none of {stream.read:,} events is left', f'Refused: {stream.refused | fates.refused}.')

@@ -288,7 +288,7 @@ def _look_up(db, url, ids, older_days=None):
     older = older_days is not None
     for k in range(0, len(ids), 500):
         part = ids[k:k + 500]
-        query = f"SELECT id, answer FROM answers WHERE service = ? AND id IN ({','.join('?'*len(part))})" + (' AND (answer IS NOT NULL OR date > ?)' if older else '')
+        query = f"SELECT id, answer FROM answers WHERE service = ? AND id IN ({','.join('?'*len(part))})" + (' AND (answer IS NOT NULL OR date > ?)' if older else '')  # noqa: S608 - question marks only
         yield from db.execute(query, [url, *part] + [limit]*older).fetchall()
 
 # %% ../../nbs/corpora/06_service.ipynb #cc61e935

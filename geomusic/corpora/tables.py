@@ -317,11 +317,13 @@ class TableStream:
 
     def report(self) -> dict: return dict(read=self.read, refused=dict(self.refused), repaired=dict(self.repaired))
 
-# %% ../../nbs/corpora/01_tables.ipynb #a9b0e502
+# %% ../../nbs/corpora/01_tables.ipynb #a9181c34
 def _all_names(header, aliases):
     "Every column, under the name that its aliases belong to"
     proper = {other.lower(): name for name, others in (aliases or {}).items() for other in others}
-    return list(dict.fromkeys(proper.get(h.strip().lower(), h) for h in header))
+    first = {}
+    for name in (proper.get(h.strip().lower(), h) for h in header): first.setdefault(name.strip().lower(), name)  # `Title` and `title` are one
+    return list(first.values())
 
 def _count(stream, table, refused:dict, first_line:int):
     "Enter a block into the account"

@@ -60,14 +60,17 @@ def _position(opened, track_id):
     if not len(at): raise InputError(f'`{track_id}` is none of these {len(opened)} tracks', 'Look it up with `find`.')
     return at[0]
 
-# %% ../../nbs/exploring/01_attention.ipynb #747b4549
+# %% ../../nbs/exploring/01_attention.ipynb #46ca3b93
 def _picture(opened, track_id, sequence=None):
     "What is drawn under a curve, and the sound; without sound the twelve pitch classes of `sequence` (T, F), which the model saw"
-    a = opened.analysis
+    a, kept, key = opened.analysis, opened.cache.setdefault('pictures', {}), (track_id, opened.table.audio[_position(opened, track_id)])
+    if key in kept: return dict(kept[key])    # a slider moves over one track
     try: y, sr = opened.sound(track_id)
     except InputError as e:
         return dict(picture=np.zeros((12, 1)) if sequence is None else np.asarray(sequence[:, -12:].T), hop_s=a.seq_hop_s, problem=str(e))
-    return dict(picture=spectra(y, a, ('melspec',))['melspec'], hop_s=a.hop_length/a.sr, hz=mel_edges(a.sr, a.n_mels)[1:-1], y=y, sr=sr)
+    if len(kept) == 8: kept.pop(next(iter(kept)))
+    kept[key] = dict(picture=spectra(y, a, ('melspec',))['melspec'], hop_s=a.hop_length/a.sr, hz=mel_edges(a.sr, a.n_mels)[1:-1], y=y, sr=sr)
+    return dict(kept[key])
 
 # %% ../../nbs/exploring/01_attention.ipynb #84d53399
 def attended(
@@ -433,17 +436,20 @@ export default { render({model, el}) {
         told, sound = traitlets.Dict().tag(sync=True), traitlets.Bytes().tag(sync=True)
     return HeardWidget
 
-# %% ../../nbs/exploring/01_attention.ipynb #3025571e
+# %% ../../nbs/exploring/01_attention.ipynb #af9b41a1
 def _show(widget, h, figure=None):
-    "Give a player another track"
+    "Give a player another track, or another picture of the same sound"
     told = _told(_muted(h), figure)
-    with widget.hold_sync(): widget.sound, widget.told = (b'' if h.y is None else _ogg(h.y, h.sr)), told | dict(problem=h.problem)
+    with widget.hold_sync():
+        if h.y is None: widget.sound = b''
+        elif getattr(widget, 'played', None) is not h.y: widget.sound = _ogg(h.y, h.sr)
+        widget.played, widget.told = h.y, told | dict(problem=h.problem)
 
 def _muted(h):
     "The same without sound, which travels apart"
     return replace(h, y=None)
 
-# %% ../../nbs/exploring/01_attention.ipynb #5151031d
+# %% ../../nbs/exploring/01_attention.ipynb #337ff703
 def _search(opened):
     "Four menus that choose a track: text, country, order, track"
     import ipywidgets as widgets
@@ -451,7 +457,7 @@ def _search(opened):
     places = sorted(opened.table.country.unique())
     country = widgets.Dropdown(description='country', options=[('all', '')] + [(_place(c), c) for c in places])
     order = widgets.Dropdown(description='order', options=list(SORTS))
-    track = widgets.Dropdown(description='track', options=[])
+    track = widgets.Dropdown(description='track', options=[], layout=dict(width='min(38em, 98%)'))
     def fill(*_):
         found = opened.find(text.value, country.value or None, order.value)
         track.options = [(f'{r.title or r.track_id} ({r.country}, said {r.predicted} {r.certainty:.0%})', r.track_id) for r in found.head(500).itertuples()]

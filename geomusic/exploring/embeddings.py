@@ -6,15 +6,16 @@
 __all__ = ['METHODS', 'COLOURS', 'Plane', 'cache_folder', 'plane', 'plane_plot', 'plane_figure', 'overlap', 'overlap_by_chance',
            'trust', 'pictures', 'stability', 'neighbours', 'explore_embeddings']
 
-# %% ../../nbs/exploring/04_embeddings.ipynb #86af4dac
-import hashlib, json, os
-from dataclasses import dataclass, field
+# %% ../../nbs/exploring/04_embeddings.ipynb #699e6f3b
+import hashlib, json, os, threading, time
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..files import InputError, atomic_path, check_choice
 from ..places import countries
+from ..runs import view_name
 from ..touch import _box, _nothing_plot
 
 # %% ../../nbs/exploring/04_embeddings.ipynb #39cd222b
@@ -75,7 +76,7 @@ def cache_folder() -> Path: # need not exist
     home = os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache'
     return Path(os.environ.get('GEOMUSIC_CACHE') or Path(home)/'geomusic')/'planes'
 
-# %% ../../nbs/exploring/04_embeddings.ipynb #2cea94f3
+# %% ../../nbs/exploring/04_embeddings.ipynb #e2e940e2
 def _key(z, method, settings):
     "A name for a picture: what went in, how, and with which version"
     made_by = dict(pca='numpy', tsne='openTSNE', umap='umap-learn')[method]
@@ -92,7 +93,7 @@ def _kept(path, shape):
     try:
         with np.load(path, allow_pickle=False) as f: xy = f['xy']
     except Exception: return None  # absent or damaged: made again
-    return xy if xy.shape == shape and np.isfinite(xy).all() else None
+    return xy if shape in (None, xy.shape) and np.isfinite(xy).all() else None
 
 def _keep(path, xy):
     try:
@@ -222,7 +223,7 @@ def plane_plot(
     fig.add_trace(_trace(p.xy[:0], mode='markers', marker=dict(symbol='circle-open', size=16, color='black', line_width=2), name='marked', showlegend=False, hoverinfo='skip', **(dict(unselected_marker_opacity=1) if p.xy.shape[1] == 2 else {})))
     return _plane_layout(fig, p, notes, _words(p, table, color), height)
 
-# %% ../../nbs/exploring/04_embeddings.ipynb #c06411f0
+# %% ../../nbs/exploring/04_embeddings.ipynb #5c79f64f
 def _trace(xy, **style):
     "Points by WebGL, in the plane or in space"
     import plotly.graph_objects as go
@@ -243,8 +244,8 @@ def _plane_layout(fig, p, notes, words, height):
     fig.update_xaxes(axis | dict(showline=True, mirror=True, linecolor='#dddddd')); fig.update_yaxes(axis | dict(showline=True, mirror=True, linecolor='#dddddd'))
     if p.xy.shape[1] == 3: fig.update_layout(scene={f'{a}axis': dict(showticklabels=False, title='', showbackground=False, gridcolor='#dddddd') for a in 'xyz'})
     if notes: fig.add_annotation(text=escape('; '.join(notes)), x=0, y=-.02, xref='paper', yref='paper', xanchor='left', yanchor='top', showarrow=False, font_size=11)
-    return fig.update_layout(template='plotly_white', height=height, margin=dict(l=10, r=10, t=60, b=30), legend=dict(orientation='h', x=0, y=1.01, yanchor='bottom', itemsizing='constant'),
-        dragmode='lasso' if p.xy.shape[1] == 2 else 'turntable', meta=dict(alt=words))
+    return fig.update_layout(template='plotly_white', height=height, margin=dict(l=10, r=40, t=40, b=30), legend=dict(orientation='h', x=0, y=1.01, yanchor='bottom', itemsizing='constant'),
+        dragmode='lasso' if p.xy.shape[1] == 2 else 'turntable', modebar_orientation='v', meta=dict(alt=words))
 
 # %% ../../nbs/exploring/04_embeddings.ipynb #459d660a
 def plane_figure(
@@ -397,34 +398,70 @@ def _hear(opened, row, dur_s=10.):
     except InputError as e: data = {'text/html': f'<p>{escape(str(e))}</p>', 'text/plain': str(e)}
     return [dict(output_type='display_data', metadata={}, data=data)]
 
-# %% ../../nbs/exploring/04_embeddings.ipynb #33e5b7d4
+# %% ../../nbs/exploring/04_embeddings.ipynb #dea30c15
+def _run_key(opened):
+    "A name for the embeddings of an opened run; '' of a view that is only in memory"
+    if opened.corpus.folder is None: return ''
+    h = hashlib.sha256(np.ascontiguousarray(opened.rows).tobytes() + np.ascontiguousarray(opened.proba).tobytes())
+    for run in getattr(opened.run, 'runs', [opened.run]):
+        deed = Path(opened.corpus.folder)/'views'/f'{view_name(run)}.json'
+        if not deed.is_file(): return ''
+        h.update(deed.read_bytes())
+        for weight in run.model.state_dict().values(): h.update(np.ascontiguousarray(weight.cpu().numpy()).tobytes())
+    return h.hexdigest()[:24]
+
+def _recall(opened, path):
+    "Are the embeddings known, in memory or on disk?"
+    if 'embeddings' not in opened.cache and path is not None and (z := _kept(path, None)) is not None and len(z) == len(opened.table): opened.cache['embeddings'] = z
+    return 'embeddings' in opened.cache
+
+# %% ../../nbs/exploring/04_embeddings.ipynb #88256048
+def _filled(opened, z, part):
+    "The embeddings (N, D) with some more rows; None: no row yet"
+    some = opened.embeddings(part)
+    if z is None: z = np.full((len(opened.table), some.shape[1]), np.nan, np.float32)
+    z[part] = some
+    return z
+
+def _first(opened, path, few=256, patience_s=.5):
+    "(embeddings (N, D), lists of the rows that are still NaN): what is known, or what half a second is enough for; of few tracks all"
+    n, z, until = len(opened.table), None, time.monotonic() + patience_s
+    if n <= few or _recall(opened, path): return opened.embeddings(), []
+    rest = np.array_split(np.random.default_rng(0).permutation(n), -(-n//64))
+    while rest and (z is None or time.monotonic() < until): z = _filled(opened, z, rest.pop(0))
+    if not rest: opened.cache['embeddings'] = z
+    return z, rest
+
+# %% ../../nbs/exploring/04_embeddings.ipynb #64b0898a
 class _Atlas:
     "State and callbacks of `explore_embeddings`"
     def __init__(self, opened, z, color, cache):
         import ipywidgets as widgets
-        self.opened, self.z, self.cache, self.plane = opened, z, cache, None
+        self.opened, self.z, self.cache, self.plane, self.one, self.asking = opened, z, cache, None, threading.RLock(), False
         self.picture = widgets.Dropdown(options=_PICTURES, description='picture')
         self.color = widgets.Dropdown(options=COLOURS, value=color, description='colour')
         self.search = widgets.Text(description='search', placeholder='title, artist or id', continuous_update=False)
         self.tracks = widgets.Select(options=[], rows=7, description='tracks', layout=dict(width='98%'))
-        self.bar = widgets.FloatProgress(0, max=1., description='drawing', layout=dict(visibility='hidden'))
+        self.bar = widgets.FloatProgress(0, max=1., description='drawing', layout=dict(display='none'))
         self.status, self.sound, self.screen = widgets.HTML(), widgets.Output(), widgets.VBox([])
         self.box = _box([widgets.HBox([self.picture, self.color, self.search], layout=dict(flex_flow='row wrap')), self.bar, self.screen, self.status, self.tracks, self.sound])
         for w, call in ((self.picture, self.redraw), (self.color, self.redraw), (self.search, self.find), (self.tracks, self.hear)): w.observe(lambda change, call=call: call(), 'value')
-        self.redraw()
 
     def say(self, words): self.status.value = f'<p role="status" aria-live="polite">{escape(words)}</p>'
+    def tell(self, share): self.bar.value = share; self.bar.layout.display = '' if 0 <= share < 1 else 'none'
+    def redraw(self):
+        with self.one: self.draw()  # the thread that asks the model redraws as well
 
-# %% ../../nbs/exploring/04_embeddings.ipynb #16f40bf4
-def _redraw(self):
+# %% ../../nbs/exploring/04_embeddings.ipynb #40622fa5
+def _draw(self):
     "Make the picture that the menus ask for"
     import plotly.graph_objects as go
     method, dims = self.picture.value
-    def tell(share): self.bar.value = share; self.bar.layout.visibility = 'visible' if 0 <= share < 1 else 'hidden'
-    try: self.plane = plane(self.z, method, dims, cache=self.cache, progress=tell)
+    try: self.plane = plane(self.z, method, dims, cache=self.cache, progress=self.tell)
     except InputError as e: return self.say(f'This picture cannot be made: {e}')
-    finally: tell(1.)
-    self.fig = go.FigureWidget(plane_plot(self.plane, self.opened.table, self.color.value))
+    finally: self.tell(1.)
+    if self.asking: self.plane = replace(self.plane, notes=[f'{self.plane.there.sum():,} of {len(self.z):,} tracks so far, the others follow'])
+    self.fig = go.FigureWidget(plane_plot(self.plane, self.opened.table, self.color.value).update_layout(width=900))
     self.screen.children = (self.fig,)
     for trace in self.fig.data[:-1]:
         if trace.customdata is None: continue
@@ -433,7 +470,26 @@ def _redraw(self):
     self.say('; '.join([self.fig.layout.meta['alt'] if self.fig.layout.meta else 'Nothing to draw', *self.plane.notes]))
     self.ring()
 
-_Atlas.redraw = _redraw
+_Atlas.draw = _draw
+
+# %% ../../nbs/exploring/04_embeddings.ipynb #442a035a
+def _follow(self, rest, path):
+    "Ask the model about the other tracks, in a thread, then draw all"
+    def work():
+        z, n = self.z.copy(), len(rest)
+        try:
+            for i, part in enumerate(rest): z = _filled(self.opened, z, part); self.tell((i + 1)/(n + 1))
+        except InputError as e:
+            self.asking = False
+            return self.say(f'Not all tracks could be asked: {e}')
+        self.opened.cache['embeddings'] = z
+        if path is not None: _keep(path, z)
+        with self.one: self.z, self.asking = z, False; self.draw()
+    self.thread, self.asking = threading.Thread(target=work, daemon=True), True
+    self.redraw()
+    self.thread.start()
+
+_Atlas.follow = _follow
 
 # %% ../../nbs/exploring/04_embeddings.ipynb #f3b2c135
 def _catch(self, trace, points):
@@ -478,17 +534,21 @@ def _ring(self):
 
 _Atlas.show, _Atlas.hear, _Atlas.ring = _show, _hear_chosen, _ring
 
-# %% ../../nbs/exploring/04_embeddings.ipynb #36c7518a
+# %% ../../nbs/exploring/04_embeddings.ipynb #1351380b
 def explore_embeddings(
     opened, # an Opened run
     color:str='country', # country, region, error, certainty or group
     cache=None # folder for finished pictures; None: `cache_folder()`
 ): # ipywidgets VBox; its `atlas` has the widgets picture, color, search, tracks and the FigureWidget fig
-    "Menus, lasso, list and player around `plane_plot`, for JupyterLab; the first picture is PCA, which is there at once."
+    "Menus, lasso, list and player around `plane_plot`, for JupyterLab; the first picture is PCA, of many tracks first a part."
     import ipywidgets as widgets
     check_choice(color, COLOURS, 'colour')
-    try: z = opened.embeddings()
+    cache = Path(cache_folder() if cache is None else cache)
+    path = cache/f'{key}.npz' if (key := _run_key(opened)) else None
+    try: z, rest = _first(opened, path)
     except InputError as e: return widgets.HTML(f'<p>{escape(str(e))}</p>')
-    atlas = _Atlas(opened, z, color, cache_folder() if cache is None else cache)
+    atlas = _Atlas(opened, z, color, cache)
     atlas.box.atlas = atlas
+    if rest: atlas.follow(rest, path)
+    else: atlas.redraw()
     return atlas.box

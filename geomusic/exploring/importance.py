@@ -9,9 +9,10 @@ __all__ = ['PICTURES', 'TableModel', 'background_rows', 'table_model', 'Shap', '
            'importance_plot', 'importance_figure', 'dependence', 'dependence_plot', 'dependence_figure',
            'explore_importance']
 
-# %% ../../nbs/exploring/03_importance.ipynb #4103219e
+# %% ../../nbs/exploring/03_importance.ipynb #a260d4a3
 import json
 from dataclasses import dataclass, field
+from html import escape
 import numpy as np
 import pandas as pd
 from ..files import InputError, check_choice
@@ -485,7 +486,7 @@ def _items(model, picture):
     order = t.sort_values('surprise', ascending=False).index if 'surprise' in t else t.index
     return [(f"{_short(str(t.at[i, 'title'] or t.at[i, 'track_id']), 30)} ({t.at[i, 'country']})", int(i)) for i in order]
 
-# %% ../../nbs/exploring/03_importance.ipynb #d4395210
+# %% ../../nbs/exploring/03_importance.ipynb #e0c19791
 def explore_importance(
     opened, # of `open_run`, or a `TableModel`
     n_background:int=50, # see `table_model`
@@ -494,7 +495,7 @@ def explore_importance(
     "Menus around the figures, for JupyterLab; tracks are listed from the most surprising."
     import ipywidgets as widgets
     try: model = opened if isinstance(opened, TableModel) else table_model(opened, n_background, limit)
-    except InputError as e: return widgets.HTML(f'<p>{e.problem}. {e.remedy or ""}</p>')
+    except InputError as e: return widgets.HTML(f'<p>{escape(str(e))}</p>')
     cache = {}
     picture = widgets.Dropdown(description='picture', options=PICTURES, value='turning one')
     country = widgets.Dropdown(description='country', options=[(_name(c), c) for c in model.labels])
@@ -504,7 +505,7 @@ def explore_importance(
         if item.value is None: return
         try: box.fig = _draw(model, cache, picture.value, country.value, item.value)
         except InputError as e: box.fig = _nothing_plot(f'{e.problem}. {e.remedy or ""}')
-        words.value = f"<p role='status'>{(box.fig.layout.meta or {}).get('alt', '')}</p>"
+        words.value = f"<p role='status'>{escape((box.fig.layout.meta or {}).get('alt', ''))}</p>"
         screen.outputs = [dict(output_type='display_data', metadata={}, data={'application/vnd.plotly.v1+json': json.loads(box.fig.to_json())})]
     def offer(change):
         item.unobserve(redraw, 'value')

@@ -204,19 +204,21 @@ def _seed_of(path):
 
 Opened.sound = sound_of
 
-# %% ../../nbs/exploring/00_opened.ipynb #ec2a7afe
+# %% ../../nbs/exploring/00_opened.ipynb #d053524a
 def embeddings_of(
-    opened:Opened
-) -> np.ndarray: # (N, D) float32
-    "Where the model puts the tracks; computed once and kept in memory."
-    if 'embeddings' in opened.cache: return opened.cache['embeddings']
-    parts = []
+    opened:Opened,
+    at=None # only these rows of the table, (K,); None: all N
+) -> np.ndarray: # (N or K, D) float32
+    "Where the model puts the tracks; all of them are computed once and kept in memory."
+    if 'embeddings' in opened.cache: return opened.cache['embeddings'] if at is None else opened.cache['embeddings'][at]
+    rows, parts = opened.rows if at is None else opened.rows[at], []
     for run in getattr(opened.run, 'runs', [opened.run]):
         v = opened.views.get(view_name(run))
-        usable = v is not None and run.usable(v.n_frames[opened.rows]).all()
+        usable = v is not None and run.usable(v.n_frames[rows]).all()
         if not usable: raise InputError(f'not every track has the view `{view_name(run)}` that a member of the ensemble sees', 'Look at the members one by one.')
-        x = v.x if len(opened.rows) == len(v.x) else v.x[opened.rows]
-        parts.append(run.embeddings(x, v.n_frames[opened.rows]))
-    return opened.cache.setdefault('embeddings', np.concatenate(parts, axis=1).astype(np.float32))
+        x = v.x if np.array_equal(rows, np.arange(len(v.x))) else v.x[rows]
+        parts.append(run.embeddings(x, v.n_frames[rows]))
+    z = np.concatenate(parts, axis=1).astype(np.float32)    # (K, D)
+    return z if at is not None else opened.cache.setdefault('embeddings', z)
 
 Opened.embeddings = embeddings_of

@@ -6,7 +6,8 @@
 __all__ = ['slider_values', 'profiles', 'turning_points', 'profile_plot', 'profile_figure', 'how_usual', 'answer_plot',
            'answer_alt', 'answer_figure', 'explore_whatif']
 
-# %% ../../nbs/exploring/06_whatif.ipynb #d852020f
+# %% ../../nbs/exploring/06_whatif.ipynb #c3162993
+from html import escape
 import numpy as np
 import pandas as pd
 from .importance import TableModel, _DASHES, _items, _name, _says, table_model
@@ -139,7 +140,7 @@ def how_usual(
     away = ((z - q)**2).sum(1)    # (M,)
     return float((nearest >= away.min()).mean()) if away.min() > 1e-12 else 1.
 
-# %% ../../nbs/exploring/06_whatif.ipynb #f57af50e
+# %% ../../nbs/exploring/06_whatif.ipynb #896e120a
 def answer_plot(
     before, # (C,) probabilities of the real track
     after, # (C,) of the changed one
@@ -152,10 +153,15 @@ def answer_plot(
     if not len(before) == len(after) == len(labels): raise InputError(f'{len(before)} and {len(after)} probabilities for {len(labels)} countries')
     order = np.argsort(-np.maximum(before, after), kind='stable')[:most]
     y = [_name(labels[j]) for j in order]
-    fig = go.Figure([go.Bar(x=np.round(after[order], 4).tolist(), y=y, orientation='h', marker_color=BLUE, name='now', text=_changes(before, after, order), textposition='outside', cliponaxis=False, hovertemplate='%{y}: %{x:.3f}<extra>now</extra>'),
-        go.Scatter(x=np.round(before[order], 4).tolist(), y=y, mode='markers', marker=dict(symbol='diamond-open', size=11, color=ORANGE, line_width=2), name='the track', hovertemplate='%{y}: %{x:.3f}<extra>the track</extra>')])
-    fig.update_yaxes(autorange='reversed', ticks=''); fig.update_xaxes(range=[0, 1.15], title='probability', tickvals=[0, .25, .5, .75, 1])
+    fig = go.Figure([go.Bar(x=np.round(after[order], 4).tolist(), y=y, orientation='h', marker_color=BLUE, name='now', hovertemplate='%{y}: %{x:.3f}<extra>now</extra>'),
+        go.Scatter(x=np.round(before[order], 4).tolist(), y=y, mode='markers', marker=dict(symbol='diamond-open', size=11, color=ORANGE, line_width=2), name='the track', hovertemplate='%{y}: %{x:.3f}<extra>the track</extra>'),
+        go.Scatter(x=_beside(before, after, order), y=y, mode='text', text=_changes(before, after, order), textposition='middle right', cliponaxis=False, hoverinfo='skip', showlegend=False)])
+    fig.update_yaxes(autorange='reversed', ticks=''); fig.update_xaxes(range=[0, 1.25], title='probability', tickvals=[0, .25, .5, .75, 1])
     return fig.update_layout(template='plotly_white', height=110 + 30*len(order), margin=dict(l=10, r=10, t=30, b=45), legend=dict(orientation='h', y=1.02, yanchor='bottom'), meta=dict(alt=answer_alt(before, after, labels), order=order.tolist()))
+
+def _beside(before, after, order):
+    "Where the words begin: right of bar and diamond"
+    return np.round(np.maximum(before, after)[order] + .03, 4).tolist()
 
 def _changes(before, after, order):
     "Beside each bar: the answer and its change"
@@ -185,7 +191,7 @@ def answer_figure(
     ax.legend(frameon=False, fontsize=9, loc='lower right')
     return fig
 
-# %% ../../nbs/exploring/06_whatif.ipynb #cb12006b
+# %% ../../nbs/exploring/06_whatif.ipynb #887c36ca
 def _slider(name, stops, own):
     "A slider over the stops of one descriptor"
     import ipywidgets as widgets
@@ -196,9 +202,9 @@ def _sentence(model, before, after, x):
     "The answer, and a warning where no real track is like this"
     usual = how_usual(model, x)
     strange = f' There is hardly such music: {usual:.0%} of the tracks are as far from all others.' if usual < .05 else ''
-    return f"<p role='status' aria-live='polite'>{answer_alt(before, after, model.labels)}{strange}</p>"
+    return f"<p role='status' aria-live='polite'>{escape(answer_alt(before, after, model.labels))}{strange}</p>"
 
-# %% ../../nbs/exploring/06_whatif.ipynb #d1fc12fe
+# %% ../../nbs/exploring/06_whatif.ipynb #463f54ad
 def explore_whatif(
     opened, # of `open_run`, or a `TableModel`
     track_id:str='', # where to begin; '': the most surprising
@@ -210,7 +216,7 @@ def explore_whatif(
     try:
         model = opened if isinstance(opened, TableModel) else table_model(opened, limit=limit)
         first = _items(model, 'one track')[0][1] if not track_id else list(model.tracks.track_id).index(check_choice(track_id, list(model.tracks.track_id), 'track'))
-    except InputError as e: return widgets.HTML(f'<p>{e.problem}. {e.remedy or ""}</p>')
+    except InputError as e: return widgets.HTML(f'<p>{escape(str(e))}</p>')
     track = widgets.Dropdown(description='track', options=_items(model, 'one track'), value=first, layout=dict(width='390px'))
     reset, words, left, box = widgets.Button(description='Back to the track'), widgets.HTML(), widgets.VBox(), _box([])
     box.fig = go.FigureWidget(layout=dict(width=560))
@@ -221,7 +227,7 @@ def explore_whatif(
     box.children = [track, words, widgets.HBox([left, box.fig]), reset]
     return box
 
-# %% ../../nbs/exploring/06_whatif.ipynb #9cc71eda
+# %% ../../nbs/exploring/06_whatif.ipynb #194a76db
 def _begin(box, left):
     "New sliders for a new track, and its answer"
     model, row = box.model, box.menus[0].value
@@ -255,5 +261,6 @@ def _answer(box):
     x = np.array([s.value for s in box.sliders.values()])    # (F,)
     after = box.model.predict(x[None])[0]    # (C,)
     with box.fig.batch_update():
-        box.fig.data[0].x, box.fig.data[0].text = np.round(after[box.order], 4).tolist(), _changes(box.before, after, box.order)
+        box.fig.data[0].x = np.round(after[box.order], 4).tolist()
+        box.fig.data[2].x, box.fig.data[2].text = _beside(box.before, after, box.order), _changes(box.before, after, box.order)
     box.words.value, box.after = _sentence(box.model, box.before, after, x), after

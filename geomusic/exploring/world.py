@@ -84,7 +84,7 @@ def _told(table, rows, chosen, at_least, country):
     which = f'{len(rows):,} of {len(table):,} answers are at least {at_least:.0%} certain' if at_least > 0 else f'All {len(rows):,} answers'
     return f'{which}: {right:.0%} of them right{far}.{of}'
 
-# %% ../../nbs/exploring/05_world.ipynb #3a2c6331
+# %% ../../nbs/exploring/05_world.ipynb #f315d85b
 def guess_map(
     table:pd.DataFrame, # (N, ...) as `Opened.table`
     at_least:float=0., # least probability of an answer
@@ -105,7 +105,7 @@ def guess_map(
     for attribute, values in state.items():
         for trace, value in zip(fig.data[-8:], values): trace[attribute.replace('.', '_')] = value
     fig.add_annotation(text=escape(words), x=0, xanchor='left', y=1.0, xref='paper', yref='paper', yanchor='bottom', showarrow=False, font_size=13)
-    fig.update_layout(margin=dict(l=0, r=0, t=34, b=100 if slider else 10), meta=dict(alt='World map. ' + words + ' ' + _farthest(table, at_least, country, k)))
+    fig.update_layout(margin=dict(l=0, r=36, t=34, b=100 if slider else 10), modebar_orientation='v', meta=dict(alt='World map. ' + words + ' ' + _farthest(table, at_least, country, k)))
     return _with_slider(fig, table, at_least, country, k) if slider else fig
 
 # %% ../../nbs/exploring/05_world.ipynb #6bc7596a
@@ -211,7 +211,7 @@ def _page_html(self):
 
 CountryPage._repr_html_ = _page_html
 
-# %% ../../nbs/exploring/05_world.ipynb #040acb2e
+# %% ../../nbs/exploring/05_world.ipynb #2d81ec30
 class _Globe:
     "State and callbacks of `explore_world`"
     def __init__(self, opened, k):
@@ -223,20 +223,21 @@ class _Globe:
         self.country = widgets.Dropdown(options=[('all', ''), *((_named([c]).iloc[0], c) for c in codes)], description='country')
         self.tracks = widgets.Select(options=[], rows=7, description='tracks', layout=dict(width='98%'))
         self.status, self.page, self.sound, self.screen = widgets.HTML(), widgets.HTML(), widgets.Output(), widgets.VBox([])
-        self.box = _box([widgets.HBox([self.level, self.country], layout=dict(flex_flow='row wrap')), self.screen, self.status, self.tracks, self.sound, self.page])
+        self.box = _box([widgets.HBox([self.level, self.country], layout=dict(flex_flow='row wrap')), self.status, self.screen, self.tracks, self.sound, self.page])
         for w, call in ((self.level, self.redraw), (self.country, self.redraw), (self.country, self.turn), (self.tracks, self.hear)): w.observe(lambda change, call=call: call(), 'value')
         self.draw(); self.turn()
 
     def say(self, words): self.status.value = f'<p role="status" aria-live="polite">{escape(words)}</p>'
 
-# %% ../../nbs/exploring/05_world.ipynb #f33a8e4a
+# %% ../../nbs/exploring/05_world.ipynb #fa0bd820
 def _draw(self):
     "The map, once"
     import plotly.graph_objects as go
-    plot = guess_map(self.table, k=self.k, slider=False, height=500)
-    self.fig = go.FigureWidget(plot)
+    plot = guess_map(self.table, k=self.k, slider=False, height=450)
+    self.alive = len(plot.data) >= 8  # labels without a place have no map, but they have pages
+    if self.alive: plot.update_layout(margin_t=10).layout.annotations[0].visible = False  # the status above says it, and fits any width
+    self.fig = go.FigureWidget(plot.update_layout(width=900))
     self.screen.children = (self.fig,)
-    self.alive = len(self.fig.data) >= 8  # labels without a place have no map, but they have pages
     self.say(plot.layout.annotations[0].text)
     if self.alive: self.fig.data[-1].on_click(lambda trace, points, state: self.click(points))
 

@@ -8,15 +8,16 @@ __all__ = ['SMALL', 'LARGE', 'RIVALS', 'SIMPLE', 'BOARDS', 'TABLE', 'baseline', 
            'board_predictions', 'judge_seed', 'sphere_row', 'run_board', 'read_results', 'board_table', 'table_text',
            'write_table']
 
-# %% ../../nbs/judging/09_boards.ipynb #93845e0b
+# %% ../../nbs/judging/09_boards.ipynb #57150b08
 import hashlib, json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from ..files import InputError, atomic_path, check_choice, data_folder
-from .nested import Nested, nested_proba, pooled
+from ..files import InputError, atomic_path, check_choice, data_folder, write_csv
+from .nested import Nested, could_know, nested_proba, pooled
 
 # %% ../../nbs/judging/09_boards.ipynb #cac291bf
 def baseline(x, y, groups, seed, name): # a fitted scikit-learn classifier
@@ -100,7 +101,7 @@ class Board:
     inner: int = 3              # folds in the training rows of each
     def groups(self): return self.tracks.group.to_numpy() if self.grouped else None
 
-# %% ../../nbs/judging/09_boards.ipynb #0481d66e
+# %% ../../nbs/judging/09_boards.ipynb #5d08ea83
 def _origin(data, grouped=False):
     "UCI: rows for themselves, or stretches of a place together"
     from geomusic.corpora.origin import origin_corpus
@@ -109,6 +110,17 @@ def _origin(data, grouped=False):
     return Board(f"UCI Geographical Origin of Music, {'stretches of neighbouring rows apart' if grouped else 'rows at random'}", c.tracks, c.tracks[c.report['features']].to_numpy(np.float64),
                  who, (*SIMPLE, 'logistic_regression', 'random_forest', 'gradient_boosting'), grouped, 5 if grouped else 10)
 
+def _graded(t, features):
+    "Readings of the lines, their grades being ordered: the columns as they are, the share of readings up to each grade, and the mean grade of each line; where there is no reading, the mean of the others"
+    x, lines, grade = t[features].to_numpy(np.float64), pd.Index([f[:7] for f in features]), np.array([int(f[-2:]) for f in features])
+    parts = [x]
+    for line in lines.unique():
+        read = x[:, lines == line]
+        with np.errstate(invalid='ignore'): share = read/read.sum(1, keepdims=True)
+        both = np.c_[np.cumsum(share, 1)[:, :-1], share @ grade[lines == line]]
+        parts.append(np.where(np.isnan(both), np.nanmean(both, 0), both))
+    return np.hstack(parts)
+
 def _jukebox(data, label, min_songs=0, grouped=True):
     "The Global Jukebox by region, country or division"
     from geomusic.corpora.jukebox import jukebox_corpus
@@ -116,7 +128,7 @@ def _jukebox(data, label, min_songs=0, grouped=True):
     t = c.tracks.assign(country=c.tracks[label])
     t = t[t.groupby('country').country.transform('size') >= min_songs].reset_index(drop=True)
     who, rest = ('extra_trees', 'discriminant_trees', 'kernel_regression', 'network'), (*SIMPLE, 'logistic_regression', 'random_forest')
-    return Board(f"The Global Jukebox by {label}, {'societies apart' if grouped else 'songs at random'}", t, t[c.report['features']].to_numpy(np.float64),
+    return Board(f"The Global Jukebox by {label}, {'societies apart' if grouped else 'songs at random'}", t, _graded(t, c.report['features']),
                  who if grouped else ('extra_trees',), rest if grouped else (), grouped, 5)
 
 # %% ../../nbs/judging/09_boards.ipynb #bace8f6a
@@ -157,7 +169,7 @@ def make_board(
     "A board by its name."
     return BOARDS[check_choice(name, BOARDS, 'board')](Path(data or data_folder()))
 
-# %% ../../nbs/judging/09_boards.ipynb #bfecaa9a
+# %% ../../nbs/judging/09_boards.ipynb #1d4d383e
 def _key(board, rival, seed):
     "What an answer depends on, in one word"
     t, settings = board.tracks, RIVALS[rival].keywords if isinstance(RIVALS[rival], partial) else {}
@@ -174,8 +186,7 @@ def ask_rival(
 ) -> Nested:
     "What a rival says about every row of a board, computed or read."
     path, y = Path(out)/f'{rival}-seed{seed}-{_key(board, rival, seed)}.npz', board.tracks.country.to_numpy()
-    if path.exists():
-        with np.load(path, allow_pickle=False) as z: return Nested(z['fold'], z['proba'], z['labels'])
+    with suppress(Exception), np.load(path, allow_pickle=False) as z: return Nested(z['fold'], z['proba'], z['labels'])  # absent or damaged: asked again
     said = nested_proba(RIVALS[rival], board.x, y, board.groups(), board.k, board.inner if rival in board.choosing else 0, seed, n_jobs)
     with atomic_path(path) as tmp, open(tmp, 'wb') as f: np.savez_compressed(f, **said._asdict())
     return said
@@ -209,7 +220,7 @@ def board_predictions(
     at = pins(board, proba, fold, labels)
     return predictions_table(board.tracks, proba/proba.sum(1, keepdims=True), list(labels)).assign(point_lat_deg=at[:, 0], point_lon_deg=at[:, 1])
 
-# %% ../../nbs/judging/09_boards.ipynb #bbbba67a
+# %% ../../nbs/judging/09_boards.ipynb #d3eebb19
 def _row(board, name, kind, seed, said, fold, labels, key, n_bootstrap):
     "Scores of one rival and seed"
     from geomusic.evaluate import METRICS, score
@@ -227,15 +238,16 @@ def judge_seed(
 ) -> pd.DataFrame: # a row a model
     "All rivals of a board with one seed: as they are, sharpened, and multiplied."
     rows, chosen, y = [], [], board.tracks.country
+    known = could_know(y, board.groups(), board.k, board.inner, seed) if board.choosing else None
     row = lambda name, kind, said, n, key: rows.append(_row(board, name, kind, seed, said, n.fold, n.labels, key, n_bootstrap))
     for rival in (*board.others, *board.choosing):
         said, key = ask_rival(board, rival, seed, out, n_jobs), _key(board, rival, seed)
         row(rival, 'simple' if rival in SIMPLE else 'as it is', said.judged(), said, key)
         if rival not in board.choosing: continue
         chosen.append(said)
-        row(f'{rival}, sharpened', 'sharpened', pooled([said], y)[0], said, key)
+        row(f'{rival}, sharpened', 'sharpened', pooled([said], y, known)[0], said, key)
     keys = hashlib.sha256(' '.join(r['config'] for r in rows).encode()).hexdigest()[:12]
-    if len(chosen) > 1: row('product', 'product', pooled(chosen, y)[0], chosen[0], keys)
+    if len(chosen) > 1: row('product', 'product', pooled(chosen, y, known)[0], chosen[0], keys)
     return pd.DataFrame(rows)
 
 # %% ../../nbs/judging/09_boards.ipynb #c6e43e1f
@@ -253,7 +265,7 @@ def sphere_row(
         off[held] = great_circle_km(t.lat_deg[held], t.lon_deg[held], *spherical_regression(board.x[~held], t.lat_deg[~held], t.lon_deg[~held], board.x[held]))
     return dict(model='spherical_regression', kind='as it is', seed=seed, n=len(t), n_groups=t.group.nunique(), n_classes=t.country.nunique(), km_mean=off.mean(), km_median=float(np.median(off)), config='')
 
-# %% ../../nbs/judging/09_boards.ipynb #4ed8547d
+# %% ../../nbs/judging/09_boards.ipynb #703215e9
 def run_board(
     name:str, # one of BOARDS
     out='runs/boards', # answers go to a folder of the board's name, scores to NAME.csv beside it
@@ -270,7 +282,7 @@ def run_board(
         tables += [judge_seed(board, seed, out/name, n_jobs), pd.DataFrame([sphere_row(board, seed)])]
     table = pd.concat(tables, ignore_index=True).assign(board=name)
     table = table[['board', *[c for c in table if c != 'board']]]
-    with atomic_path(out/f'{name}.csv') as tmp: table.round(5).to_csv(tmp, index=False)
+    write_csv(out/f'{name}.csv', table.round(5))
     return table
 
 # %% ../../nbs/judging/09_boards.ipynb #b0a30356

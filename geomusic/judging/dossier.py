@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['dossier_tables', 'dossier_figures', 'write_dossier']
 
-# %% ../../nbs/judging/10_dossier.ipynb #b16cc6d7
+# %% ../../nbs/judging/10_dossier.ipynb #5b55d2cf
 from pathlib import Path
 import pandas as pd
 from ..evaluate import check_predictions, evaluate
-from ..files import atomic_path, check_choice
+from ..files import check_choice, write_csv
 
 # %% ../../nbs/judging/10_dossier.ipynb #31f602ba
 def dossier_tables(
@@ -60,7 +60,7 @@ def _calibrated(predictions, validation):
     y = pd.Index(labels).get_indexer(validation.country)
     return calibrate(predictions, fit_temperature(validation[[f'p_{l}' for l in labels]].to_numpy(), y, validation.group.to_numpy()))
 
-# %% ../../nbs/judging/10_dossier.ipynb #7e8e7905
+# %% ../../nbs/judging/10_dossier.ipynb #7cb4eb04
 def write_dossier(
     predictions:pd.DataFrame, # a predictions table
     out, # folder
@@ -76,7 +76,7 @@ def write_dossier(
     out, tables, figures = Path(out), dossier_tables(predictions, validation, n_bootstrap, seed), dossier_figures(predictions, name, validation)
     metrics = evaluate(predictions, out, name, n_bootstrap, seed, validation)
     for stem, table in tables.items():
-        with atomic_path(out/'tables'/f'{stem}.csv') as tmp: table.to_csv(tmp)
+        write_csv(out/'tables'/f'{stem}.csv', table, index=True)
     for stem, (fixed, live) in figures.items():
         for form in forms: save_figure(live if form == 'html' else fixed, out/f'{stem}.{form}', shared=form == 'html')
     return metrics

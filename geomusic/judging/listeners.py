@@ -6,13 +6,13 @@
 __all__ = ['check_listeners', 'read_listeners', 'simulate_listeners', 'two_way_draws', 'listener_scores', 'agreement',
            'crowd_answers', 'people_and_model', 'split_decisions', 'listeners_figure']
 
-# %% ../../nbs/judging/05_listeners.ipynb #28238200
+# %% ../../nbs/judging/05_listeners.ipynb #21244c94
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from ..evaluate import check_predictions
-from ..files import InputError, check_choice
+from ..files import InputError, check_choice, from_text
 from .compare import _interval, _swaps, holm, row_values, verdict
 from ..places import countries, great_circle_km, iso3
 from ..scores import effective_n, weighted_mean, wilson
@@ -106,7 +106,7 @@ def check_listeners(
     if nowhere: raise InputError(f'the truth `{nowhere[0]}` is no country', 'People guess countries: give tracks whose labels are countries.')
     return out
 
-# %% ../../nbs/judging/05_listeners.ipynb #d58cfc70
+# %% ../../nbs/judging/05_listeners.ipynb #bb169920
 def read_listeners(
     path, # .csv or .parquet
     tracks:pd.DataFrame, # the tracks that were played
@@ -116,7 +116,8 @@ def read_listeners(
     path = Path(path)
     if not path.is_file(): raise InputError(f'{path} does not exist', 'Give the file with the answers.')
     try: t = pd.read_parquet(path) if path.suffix == '.parquet' else pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as e: raise InputError(f'{path} cannot be read ({e})', 'Give a CSV with a header, or Parquet.') from None
+    except Exception as e: raise InputError(f'{path} cannot be read ({str(e)[:200]})', 'Give a CSV with a header, or Parquet.') from None
+    if path.suffix != '.parquet': t = t.map(from_text)  # as `write_csv` and the listening test write
     numbers = [c for c in _NUMBERS if c in t]
     return check_listeners(t.assign(**{c: t[c].replace('', np.nan) for c in numbers}), tracks, least)
 
@@ -136,7 +137,7 @@ def simulate_listeners(
     tracks:pd.DataFrame, # track_id, group, country
     n_listeners:int=20,
     skill=.5, # probability that an answer is right; one number, or one a listener
-    n_tracks:int=None, # how many each hears, drawn at random; by default all
+    n_tracks:int|None=None, # how many each hears, drawn at random; by default all
     near_km:float=2000., # how far wrong answers stray
     seed:int=0
 ) -> pd.DataFrame: # a table of answers with `simulated` True and the `skill` that was used

@@ -8,7 +8,7 @@ __all__ = ['BLUE', 'ORANGE', 'GREEN', 'GREY', 'alt_text', 'geographic_order', 'c
            'reliability_figure', 'reliability_plotly', 'region_calibration_figure', 'region_calibration_plotly',
            'great_circle', 'error_arcs', 'error_map_figure', 'error_map_plotly', 'leaderboard_table', 'save_figure']
 
-# %% ../../nbs/judging/06_pictures.ipynb #2cd8a03c
+# %% ../../nbs/judging/06_pictures.ipynb #24ac8273
 from html import escape
 from pathlib import Path
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from ..evaluate import METRICS, check_predictions, confusion, per_class, top_confusions
-from ..files import InputError, atomic_path, check_choice
+from ..files import InputError, atomic_path, check_choice, csv_text
 from ..places import countries, from_unit, great_circle_km, to_unit
 
 # %% ../../nbs/judging/06_pictures.ipynb #1126bd49
@@ -455,12 +455,10 @@ def _cells(metrics, values, ends):
         best.append('' if np.isnan(col).all() else text[int((np.nanargmin if _less(m) else np.nanargmax)(col))][j])
     return [[(t, s, t != '' and t == b) for t, s, b in zip(*row, best)] for row in zip(text, span)]
 
-# %% ../../nbs/judging/06_pictures.ipynb #477bca70
+# %% ../../nbs/judging/06_pictures.ipynb #d980c302
 _TEX = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '→': r'$\rightarrow$'} | {c: '\\' + c for c in '&%$#_{}'}
 
 def _tex(text): return ''.join(_TEX.get(c, c) for c in str(text))
-
-def _plain_cell(text): return "'" + text if text[:1] in ('=', '+', '-', '@', '\t', '\r') else text  # a spreadsheet would run it as a formula
 
 def _html_table(names, heads, cells, title):
     cell = lambda t, s, b: f"<td>{f'<strong>{t}</strong>' if b else t}{f'<br><small>{s}</small>' if s else ''}</td>"
@@ -478,9 +476,9 @@ def _latex_table(names, heads, cells, title):
         rf"\begin{{tabular}}{{l{'r'*len(heads)}}}", r'\toprule', ' & '.join(map(_tex, ['model', *heads])) + r' \\', r'\midrule', rows, r'\bottomrule', r'\end{tabular}', r'\end{table}', ''])
 
 def _csv_table(names, metrics, values, ends):
-    cols = {'model': [_plain_cell(n) for n in names]}
+    cols = {'model': names}
     for j, m in enumerate(metrics): cols |= {m: values[:, j], f'{m}_lo': ends[:, j, 0], f'{m}_hi': ends[:, j, 1]}
-    return pd.DataFrame(cols).to_csv(index=False, lineterminator='\n')
+    return csv_text(pd.DataFrame(cols))
 
 # %% ../../nbs/judging/06_pictures.ipynb #85931b13
 def leaderboard_table(

@@ -22,7 +22,7 @@ from ..predict import analysis_of, predict_file
 from ..scores import surprise
 from ..sound.decode import SoundError
 from ..runs import Run, load_run, view_name
-from ..views import AUDIO_VIEWS, View, table_features
+from ..views import View, sound_views, table_features
 
 # %% ../../nbs/learning/02_ensemble.ipynb #81b288ef
 def average(
@@ -366,7 +366,7 @@ def ask_about_file(
 ) -> pd.DataFrame: # (rows, countries) probabilities; `.attrs['seen_by']` names the members that saw it
     "Ask the members that can see a file, each about all its windows, and combine what they say."
     table = Path(path).suffix.lower() in ('.csv', '.parquet')
-    can = [view_name(r) in (('tabular',) if table else AUDIO_VIEWS) for r in ens.runs]    # (K,)
+    can = [view_name(r) in (('tabular',) if table else sound_views()) for r in ens.runs]    # (K,)
     if not any(can): raise InputError(f"the members see {', '.join(ens.views)}, and {path} has none of that", 'Ask an ensemble with a member of tabular, melspec or sequence.')
     answers, problems = [None]*len(ens.runs), []
     for k in np.flatnonzero(can):

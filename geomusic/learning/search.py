@@ -7,7 +7,7 @@ __all__ = ['SPACE', 'SHORT', 'shape_params', 'shape_of', 'settings_of', 'Range',
            'make_sampler', 'propose', 'open_study', 'count_trials', 'take_trial', 'search_rows', 'run_trial',
            'SearchTask', 'work', 'trial_line', 'trials_table', 'Search', 'search']
 
-# %% ../../nbs/learning/03_search.ipynb #64ca9a03
+# %% ../../nbs/learning/03_search.ipynb #06058db1
 import json, math, os, signal, socket, threading, time, warnings
 from collections import Counter
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from ..config import (AugmentConfig, Config, DataConfig, MODEL_PARAMS, Settings, TrainingConfig, apply_override, check_params, input_error, load_config,
                              read_yaml)
 from ..corpus import Corpus
-from ..files import InputError, atomic_path
+from ..files import InputError, write_csv
 
 # %% ../../nbs/learning/03_search.ipynb #6e262d64
 SPACE = dict(learning_rate=dict(low=1e-5, high=1e-2, log=True), batch_size=[16, 32, 64, 128], hidden=[64, 128, 256, 512], dropout=[.1, .3, .5], layers=[2, 3, 4])
@@ -319,7 +319,7 @@ def search_rows(
     return dict(x=v.x, y=corpus.targets().country.where(seen, '').to_numpy(), split=corpus.tracks.split.where(seen, '').to_numpy(), n_frames=v.n_frames,
                 groups=corpus.tracks.group.to_numpy(), view=dict(name=name) | v.params)
 
-# %% ../../nbs/learning/03_search.ipynb #6fd41e6b
+# %% ../../nbs/learning/03_search.ipynb #d387c9b6
 def _metric_of(config): return config.training.early_stopping_metric
 
 def _hopeless(e):
@@ -462,11 +462,11 @@ class Search:
         counts = ', '.join(f'{n[s]} {s}' for s in ('complete', 'pruned', 'fail') if n[s])
         return f'Search({len(self.trials)} trials: {counts}; best {_metric_of(self.config)} {best.value:.4f} in trial {best.number}: {point})'
 
-# %% ../../nbs/learning/03_search.ipynb #bffa99b5
+# %% ../../nbs/learning/03_search.ipynb #731d68cd
 def _result(task, out):
     "Write best.yaml and trials.csv of whatever is finished"
     study, out = _study_of(task), Path(out)
-    with atomic_path(out/'trials.csv') as tmp: trials_table(study.trials).to_csv(tmp, index=False)
+    write_csv(out/'trials.csv', trials_table(study.trials))
     if not any(t.state.name == 'COMPLETE' for t in study.trials):
         last = next((t.user_attrs['why'] for t in reversed(study.trials) if 'why' in t.user_attrs), 'no time was left')
         raise InputError(f'no trial of {len(study.trials)} came to an end ({last})', f'See {out/"trials.csv"}; give it more time, or search lower learning rates.')

@@ -75,7 +75,7 @@ def _mp3_frame(b, i):
     sr, n = _RATE[version][rate], 1152 if version == 3 else 576
     return n*125*_KBPS[version][kbps]//sr + (b[i+2] >> 1 & 1), n, sr
 
-# %% ../../nbs/sound/01_containers.ipynb #ffb536ac
+# %% ../../nbs/sound/01_containers.ipynb #9c6539e1
 def _chunk_promise(f, at, size, layout, wanted):
     "Of a file of chunks: name and size by `layout`, then the content, to an even number of bytes if the size has 32 bits"
     long, n_head = 0, struct.calcsize(layout)
@@ -86,7 +86,7 @@ def _chunk_promise(f, at, size, layout, wanted):
         name, n = struct.unpack(layout, head[:n_head])
         if name == b'ds64' and len(head) == n_head + 16: long = struct.unpack('<8xQ', head[n_head:])[0]  # RF64 tells the size apart
         if name == wanted: return _samples_promise(size - at - n_head, long or n)
-        if n < 0: break
+        if not 0 <= n <= size: break
         at += n_head + n + (n % 2 if n_head == 8 else 0)
     return 0, 1
 

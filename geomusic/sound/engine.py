@@ -6,7 +6,7 @@
 __all__ = ['ALGORITHM', 'PATIENCE_S', 'REMEDY', 'row_keys', 'identify', 'Task', 'Made', 'compute', 'Pool', 'in_worker', 'stream',
            'corpus_analysis', 'Plan', 'extract', 'refused_rows', 'views_account']
 
-# %% ../../nbs/sound/06_engine.ipynb #6339c359
+# %% ../../nbs/sound/06_engine.ipynb #141de825
 import hashlib, json, os, signal, sys, threading, time, zlib
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..corpus import Corpus
-from ..files import InputError, atomic_path, check_choice, read_json
+from ..files import InputError, atomic_path, check_choice, read_json, write_csv
 from .analysis import Analysis
 from .decode import SoundError, load_audio, sound_info
 from ..store import Part, commit_view, disk_errors, donors, open_view, row_table, settle_view, take_rows, view_lock
-from ..views import (AUDIO_VIEWS, GIVEN, feature_names, load_view, melody_view, pad_frames, table_features, table_view, view_shape, views_of_sound, write_view)
+from ..views import (ADDED, AUDIO_VIEWS, GIVEN, feature_names, load_view, melody_view, pad_frames, table_features, table_view, view_shape, views_of_sound, write_view)
 
 # %% ../../nbs/sound/06_engine.ipynb #967882e2
 ALGORITHM = 1  # to be raised when the same file would give other numbers
@@ -35,7 +35,8 @@ def row_keys(
 ) -> list: # (N,) 32 characters, or '' where the content is not known
     "What each row of a view is made of, in one word."
     numbers = {k: float(v) if isinstance(v, Real) else v for k, v in asdict(a).items()}  # 6 and 6.0 seconds are the same
-    made_by = json.dumps([ALGORITHM, name, np.dtype(dtype).name, numbers], sort_keys=True)
+    code = [ADDED[name].code] if name in ADDED else []
+    made_by = json.dumps([ALGORITHM, name, np.dtype(dtype).name, numbers, *code], sort_keys=True)
     return [hashlib.sha256(f'{made_by} {sha}'.encode()).hexdigest()[:32] if sha else '' for sha in sha256]
 
 # %% ../../nbs/sound/06_engine.ipynb #34096956
@@ -94,6 +95,7 @@ class Task:
     names:tuple   # the views
     a:Analysis
     dtypes:tuple  # one a view
+    added:tuple = ()  # those of them that `register_view` added: a worker does not know them
 
 # %% ../../nbs/sound/06_engine.ipynb #04c70de8
 @dataclass
@@ -108,6 +110,7 @@ def compute(
     task:Task
 ) -> Made: # rows, or a reason
     "The views of one file."
+    ADDED.update({v.name: v for v in task.added})
     if not task.audio: return Made(reason='missing', message='the row names no sound file')
     try:
         y = load_audio(task.path, task.a.sr, task.a.dur_s, task.a.excerpt, seed=int(task.sha256[:8] or '0', 16))    # (samples,)
@@ -193,7 +196,7 @@ def _alone(task, pool):
     try: return future.result()
     except pool.deaths: return Made(reason='killed its worker', message=f'the process that had {task.audio} died, also when it had nothing else')
 
-# %% ../../nbs/sound/06_engine.ipynb #6903fbe4
+# %% ../../nbs/sound/06_engine.ipynb #ff95bbfc
 ONE = {f'{lib}_NUM_THREADS': '1' for lib in ('OMP', 'MKL', 'OPENBLAS', 'NUMEXPR', 'NUMBA')}
 
 class _Workers:
@@ -382,7 +385,7 @@ def _tasks(corpus, plans, files, parts):
         i, _, audio, size, mtime_ns, sha = rows[0]
         wanted = [p for p in plans if any(p.name in r[1] for r in rows)]
         names, dtypes, seen = tuple(p.name for p in wanted), tuple(p.dtype for p in wanted), (size, mtime_ns) if files.here.iloc[i] else ()
-        tasks[Task(audio, str(root/audio), sha, seen, names, plans[0].a, dtypes)] = [r[0] for r in rows]
+        tasks[Task(audio, str(root/audio), sha, seen, names, plans[0].a, dtypes, tuple(ADDED[n] for n in names if n in ADDED))] = [r[0] for r in rows]
     return tasks
 
 # %% ../../nbs/sound/06_engine.ipynb #b008b6cc
@@ -528,14 +531,12 @@ def views_account(
         counts[name] = dict(rows=len(t), extracted=int((~none).sum()), refused=int(none.sum())) | t.reason[none].value_counts().to_dict()
     return pd.DataFrame.from_dict(counts, orient='index').fillna(0).astype(int)
 
-# %% ../../nbs/sound/06_engine.ipynb #150aa8c9
-def _plain_text(cell): return f"'{cell}" if str(cell).startswith(('=', '+', '-', '@', '\t', '\r')) else cell
-
+# %% ../../nbs/sound/06_engine.ipynb #14acae4d
 def _write_account(corpus, home, progress):
     "refused.csv, and a line for the reader"
     rows = refused_rows(corpus.folder)
     rows.insert(1, 'audio', rows.track_id.map(dict(zip(corpus.tracks.track_id, corpus.tracks.audio))).fillna(''))
-    with disk_errors(home), atomic_path(home/'refused.csv') as tmp: rows.map(_plain_text).to_csv(tmp, index=False)
+    with disk_errors(home): write_csv(home/'refused.csv', rows)
     if progress and len(rows):
         counts = rows.groupby('reason').track_id.nunique().sort_values(ascending=False)
         print(f"{rows.track_id.nunique()} of {len(corpus)} tracks were refused ({', '.join(f'{n} {why}' for why, n in counts.items())}); see {home/'refused.csv'}", file=sys.stderr)
