@@ -33,7 +33,7 @@ def levels(
 ) -> list: # probabilities, rising; the first keeps all
     "Least certainties that leave fewer and fewer tracks."
     q = np.floor(100*table.certainty.quantile(np.arange(steps)/steps))/100
-    return sorted({0., *q[1:].tolist()})
+    return sorted({0., *q.iloc[1:].tolist()})
 
 # %% ../../nbs/exploring/05_world.ipynb #d41b9515
 _WIDTHS = (1., 2.5, 5.)  # of arcs that are rare, of half the number and of the full number of the most frequent one
