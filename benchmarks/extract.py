@@ -130,7 +130,7 @@ def decoding(ys, folder):
 
 
 MEMORY = """
-import json, os, sys, time
+import json, os, resource, sys, time
 from geomusic.corpus import load_corpus
 from geomusic.sound.engine import extract
 
@@ -140,12 +140,11 @@ def peak(pid):
     return 1024*int(next(x for x in lines if x.startswith("VmHWM")).split()[1])
 
 if __name__ == "__main__":
-    import psutil
     start = time.perf_counter()
     views = extract(load_corpus(sys.argv[1]), n_jobs=2, progress=False)
     seconds = time.perf_counter() - start
-    workers = [peak(p.pid) for p in psutil.Process().children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
-    print(json.dumps(dict(seconds=seconds, workers=workers, parent=peak(os.getpid()), rows=[len(v) - len(v.refused) for v in views.values()])))
+    worker = 1024*resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # the largest of those that have ended, and they all have
+    print(json.dumps(dict(seconds=seconds, worker=worker, parent=peak(os.getpid()), rows=[len(v) - len(v.refused) for v in views.values()])))
 """
 
 
@@ -164,7 +163,7 @@ def memory(ys, folder, counts):
         assert done.returncode == 0, done.stderr
         got = json.loads(done.stdout)
         assert got["rows"] == [n] * 3
-        rows.append(dict(clips=n, worker_mb=max(got["workers"]) / 1e6, parent_mb=got["parent"] / 1e6, clips_per_s=n / got["seconds"], workers=len(got["workers"])))
+        rows.append(dict(clips=n, worker_mb=got["worker"] / 1e6, parent_mb=got["parent"] / 1e6, clips_per_s=n / got["seconds"]))
         shutil.rmtree(home)
     return rows
 
