@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 import pandas as pd
-from .files import InputError, atomic_path, read_json, write_json
+from .files import InputError, read_json, write_json, write_parquet
 from .places import countries
 
 # %% ../nbs/10_corpus.ipynb #5661ddc3
@@ -141,7 +141,7 @@ def save_corpus(
 ) -> Corpus: # the same, now at home in `folder`
     "Write `tracks.parquet` and `report.json`."
     folder = Path(folder)
-    with atomic_path(folder/'tracks.parquet') as tmp: corpus.tracks.to_parquet(tmp, index=False, write_page_checksum=True)
+    write_parquet(folder/'tracks.parquet', corpus.tracks)
     write_json(folder/'report.json', corpus.report)
     return Corpus(corpus.tracks, corpus.report, folder)
 

@@ -10,7 +10,7 @@ __all__ = ['KEYS', 'POINT', 'METRICS', 'NEAR_KM', 'WITH_VALIDATION', 'prediction
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .files import InputError, atomic_path, check_choice, write_json
+from .files import InputError, atomic_path, check_choice, write_json, write_parquet
 from .scores import bootstrap_all, brier_rows, certainty_gaps, class_counts, class_scores, effective_n, surprise, top_k_hits, true_ranks, weighted_median, wilson
 
 # %% ../nbs/30_evaluate.ipynb #96be05f8
@@ -350,7 +350,7 @@ def evaluate(
     out, text = Path(out), metrics_text(metrics)
     figures = dict(confusion_matrix=confusion_figure(predictions, name), per_class_accuracy=per_class_figure(predictions, name),
                    top_confusions=top_confusions_figure(predictions, title=name))
-    with atomic_path(out/'predictions.parquet') as tmp: predictions.to_parquet(tmp, index=False, write_page_checksum=True)
+    write_parquet(out/'predictions.parquet', predictions)
     for stem, fig in figures.items():
         with atomic_path(out/f'{stem}.png') as tmp: fig.savefig(tmp, dpi=130)
     with atomic_path(out/'metrics.txt') as tmp: tmp.write_text(text, encoding='utf-8')

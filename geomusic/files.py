@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['InputError', 'check_choice', 'atomic_path', 'write_json', 'read_json', 'check_zip', 'as_text', 'from_text',
-           'csv_text', 'write_csv', 'data_folder']
+           'csv_text', 'write_csv', 'write_parquet', 'data_folder']
 
 # %% ../nbs/01_files.ipynb #06968da9
 import csv, json, os, re
@@ -140,6 +140,15 @@ def write_csv(
     "Write `csv_text`, whole or not at all."
     text = csv_text(table, index)
     with atomic_path(path) as tmp: tmp.write_bytes(text.encode())
+    return Path(path)
+
+# %% ../nbs/01_files.ipynb #77eb4476
+def write_parquet(
+    path, # where
+    table # a DataFrame; its index is not kept
+) -> Path: # `path`
+    "Write a table whole or not at all, with checksums that `pd.read_parquet(path, page_checksum_verification=True)` looks at."
+    with atomic_path(path) as tmp: table.to_parquet(tmp, index=False, write_page_checksum=True)
     return Path(path)
 
 # %% ../nbs/01_files.ipynb #706498b1

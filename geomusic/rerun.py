@@ -6,13 +6,13 @@
 __all__ = ['COMPARED', 'fingerprint', 'write_provenance', 'read_provenance', 'corpus_of_run', 'compare_answers', 'rerun',
            'rerun_text']
 
-# %% ../nbs/56_rerun.ipynb #23111157
-import hashlib, os, sys
+# %% ../nbs/56_rerun.ipynb #fed521f3
+import hashlib, os
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from .corpus import Corpus, load_corpus
-from .files import InputError, atomic_path, read_json, write_json
+from .files import InputError, read_json, write_json, write_parquet
 
 # %% ../nbs/56_rerun.ipynb #17bf6216
 def fingerprint(
@@ -25,7 +25,7 @@ def fingerprint(
     for i in few: h.update(np.ascontiguousarray(x[i]).tobytes())
     return h.hexdigest()[:16]
 
-# %% ../nbs/56_rerun.ipynb #f865730e
+# %% ../nbs/56_rerun.ipynb #752fcb87
 _ROWS = ['track_id', 'country', 'group', 'split']
 
 def write_provenance(
@@ -39,11 +39,11 @@ def write_provenance(
     from geomusic.grid import library_versions
     folder = Path(folder)
     made = dict(format=1, corpus=os.path.relpath(corpus.folder, folder), rows=len(corpus), view=view, fingerprint=fingerprint(x), threads=torch.get_num_threads(), versions=library_versions())
-    with atomic_path(folder/'rows.parquet') as tmp: corpus.targets()[_ROWS].astype(dict.fromkeys(_ROWS, 'str')).to_parquet(tmp, index=False)
+    write_parquet(folder/'rows.parquet', corpus.targets()[_ROWS].astype(dict.fromkeys(_ROWS, 'str')))
     write_json(folder/'provenance.json', made)
     return made
 
-# %% ../nbs/56_rerun.ipynb #22f373fc
+# %% ../nbs/56_rerun.ipynb #fe32e86c
 def read_provenance(
     folder # of a run
 ) -> tuple: # what `write_provenance` wrote: dict, DataFrame of rows
@@ -53,11 +53,11 @@ def read_provenance(
     if not (folder/'provenance.json').is_file(): raise InputError(f'{folder} does not say what it was made of', 'An earlier version of geomusic wrote it: train again with its config.yaml.')
     made = read_json(folder/'provenance.json')
     if not isinstance(made, dict) or made.get('format') != 1 or not {'corpus', 'view', 'fingerprint', 'threads', 'versions'} <= set(made): raise InputError(f'{folder/"provenance.json"} is damaged or of another version', 'Copy it again.')
-    try: rows = pd.read_parquet(folder/'rows.parquet', columns=_ROWS)
+    try: rows = pd.read_parquet(folder/'rows.parquet', columns=_ROWS, page_checksum_verification=True)
     except Exception as e: raise InputError(f'{folder/"rows.parquet"} cannot be read ({str(e).splitlines()[0][:100]})', 'Copy it again.') from None
     return made, rows
 
-# %% ../nbs/56_rerun.ipynb #86c4d59b
+# %% ../nbs/56_rerun.ipynb #f3f175d2
 def corpus_of_run(
     folder, # of a run
     corpus=None # where the corpus is now; None: where it was, seen from the run
@@ -65,15 +65,15 @@ def corpus_of_run(
     "The corpus as a run met it."
     made, rows = read_provenance(folder)
     c = load_corpus(corpus or Path(os.path.normpath(Path(folder)/made['corpus'])))
-    now = c.targets().assign(track_id=c.tracks.track_id.astype(str)).set_index('track_id')
+    ids = c.tracks.track_id.astype(str)
+    now = c.targets().set_index(ids)
     gone = rows.track_id[~rows.track_id.isin(now.index)]
     if len(gone): raise InputError(f'{len(gone):,} of the {len(rows):,} tracks of this run are not in {c.folder}, such as `{gone.iloc[0]}`', 'Name the corpus that it was trained on.')
     now = now.loc[rows.track_id]
     for column in ('country', 'group'):
         other = (now[column].astype(str).to_numpy() != rows[column].to_numpy()).sum()
         if other: raise InputError(f'{other:,} tracks have another {column} in {c.folder} than when the run was trained', 'Name the corpus that it was trained on.')
-    at = pd.Index(c.tracks.track_id.astype(str)).get_indexer(rows.track_id)
-    if len(at) != len(c) or (at != np.arange(len(c))).any(): raise InputError(f'{c.folder} has other tracks than the run, or in another order: {len(c):,}, not {len(rows):,}', 'Name the corpus that it was trained on; its views are stored row by row.')
+    if ids.tolist() != rows.track_id.tolist(): raise InputError(f'{c.folder} has other tracks than the run, or in another order: {len(c):,}, not {len(rows):,}', 'Name the corpus that it was trained on; its views are stored row by row.')
     return Corpus(c.tracks.assign(split=rows.split.to_numpy()), c.report, c.folder)
 
 # %% ../nbs/56_rerun.ipynb #ec2c6aa2

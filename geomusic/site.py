@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['outside_requests', 'make_local', 'prepare_site', 'build_site']
 
-# %% ../nbs/55_site.ipynb #4d07f592
+# %% ../nbs/55_site.ipynb #a8f2ac6e
 import json, os, re, shutil, sys
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from posixpath import relpath
+from .files import InputError
 
 # %% ../nbs/55_site.ipynb #33f94848
 _ASKS = [re.compile(p, re.I) for p in (
@@ -50,7 +50,7 @@ def _here(text, up, site_url):
     text = re.sub(r'<a\b[^>]*href="[^"]*/edit/[^"]*/(?:reference/[^"]*|cite)\.qmd"[^>]*>.*?</a>', '', text, flags=re.S)  # these are made, not written
     return _formulas(re.sub(rf'href="{re.escape(site_url)}/(notebooks/[^"]*)"', rf'href="{up}\1" download', text))
 
-# %% ../nbs/55_site.ipynb #81f32687
+# %% ../nbs/55_site.ipynb #a4d5cac5
 def make_local(
     site, # folder of the built pages
     sources # folder they were built from, as `prepare_site` made it
@@ -64,21 +64,15 @@ def make_local(
         text = f.read_text(encoding='utf-8')
         new = _here(text, '../'*(len(f.relative_to(site).parts) - 1), url) if f.suffix == '.html' else _IMPORT.sub('', text)
         if new != text: f.write_text(new, encoding='utf-8'); changed.append(f.relative_to(site).as_posix())
-        if left := outside_requests(new): raise _wrong(f'{f.relative_to(site)} still asks for {", ".join(left)}', 'Put it beside the pages, or leave it out.')
+        if left := outside_requests(new): raise InputError(f'{f.relative_to(site)} still asks for {", ".join(left)}', 'Put it beside the pages, or leave it out.')
     return changed
 
-# %% ../nbs/55_site.ipynb #f52c3d44
-def _wrong(problem, remedy=''):
-    "An `InputError`"
-    from geomusic.files import InputError
-    return InputError(problem, remedy)
-
-# %% ../nbs/55_site.ipynb #cf0597ec
+# %% ../nbs/55_site.ipynb #1eea7dc3
 def _config(folder):
     "`_quarto.yml`"
     import yaml
     try: return yaml.safe_load((Path(folder)/'_quarto.yml').read_text(encoding='utf-8'))
-    except FileNotFoundError: raise _wrong(f'no _quarto.yml in {folder}', 'Name the root of a checkout of this book.') from None
+    except FileNotFoundError: raise InputError(f'no _quarto.yml in {folder}', 'Name the root of a checkout of this book.') from None
 
 # %% ../nbs/55_site.ipynb #d238648f
 def _steps(repo):
@@ -100,12 +94,12 @@ def _steps(repo):
             for key in ('outputs', 'execution_count'): cell.pop(key, None)
     return [documented if step is exec_show_docs else step for step in FilterDefaults().base_procs() if step is not add_links]
 
-# %% ../nbs/55_site.ipynb #0b5c0916
+# %% ../nbs/55_site.ipynb #0e7cd21f
 @contextmanager
 def _nbdev_at(root):
     "nbdev looks for settings.ini from the working directory, and remembers it"
     try: from nbdev.config import get_config; import smalldocs, latex2mathml  # noqa: E401, F401
-    except ImportError as e: raise _wrong(f'the site needs {e.name}, which is not installed', 'pip install "geomusic[dev]"') from None
+    except ImportError as e: raise InputError(f'the site needs {e.name}, which is not installed', 'pip install "geomusic[dev]"') from None
     before = Path.cwd()
     os.chdir(root)
     get_config.cache_clear()
@@ -226,14 +220,17 @@ def prepare_site(
         _citation(folder, root)
     return folder
 
-# %% ../nbs/55_site.ipynb #a6fbdd6e
+# %% ../nbs/55_site.ipynb #4ee0722a
+def _check_ours(folder, mark):
+    "A folder that may be emptied: absent, empty, or made before, when it has `mark` in it"
+    if folder.exists() and not folder.is_dir(): raise InputError(f'{folder} is a file', 'Name a folder.')
+    if folder.exists() and any(folder.iterdir()) and not (folder/mark).exists(): raise InputError(f'{folder} holds something else', 'Name a folder that does not exist.')
+
 def _empty(folder, mark):
-    "An empty folder; one that was made before, which has `mark` in it, may be emptied"
-    if folder.exists() and not folder.is_dir(): raise _wrong(f'{folder} is a file', 'Name a folder.')
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder/mark).exists(): raise _wrong(f'{folder} holds something else', 'Name a folder that does not exist.')
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    "An empty folder, if it may be emptied"
+    _check_ours(folder, mark)
+    if folder.exists(): shutil.rmtree(folder)
+    folder.mkdir(parents=True)
 
 # %% ../nbs/55_site.ipynb #73a64c8c
 def _plotly_script(folder):
@@ -242,7 +239,7 @@ def _plotly_script(folder):
     folder.mkdir(parents=True)
     (folder/'plotly.min.js').write_text(get_plotlyjs(), encoding='utf-8')
 
-# %% ../nbs/55_site.ipynb #60ab2c68
+# %% ../nbs/55_site.ipynb #991882b0
 def build_site(
     out='_docs', # folder of the pages; emptied, if it holds pages that were made before
     root='.', # root of a checkout of this book
@@ -251,14 +248,14 @@ def build_site(
     "Build the site without Quarto, from stored outputs. Links that lead nowhere are an error at the end."
     import tempfile
     out = Path(out).resolve()
-    if out.exists() and any(out.iterdir()) and not (out/'site_libs').exists(): raise _wrong(f'{out} holds something else', 'Name a folder that does not exist.')
+    _check_ours(out, 'site_libs')  # now, and not after minutes of work
     with tempfile.TemporaryDirectory() as tmp:
         sources = prepare_site(Path(tmp)/'site', root, progress)
         from smalldocs.site import build
         with _python_first(): site = build(sources, quiet=not progress)
         _empty(out, 'site_libs')
         shutil.copytree(site.out, out, dirs_exist_ok=True)
-    if site.broken: raise _wrong('links lead nowhere: ' + ', '.join(f'{link} in {page}' for page, link in site.broken[:20]), 'The pages are built; mend the links, or the list in _quarto.yml.')
+    if site.broken: raise InputError('links lead nowhere: ' + ', '.join(f'{link} in {page}' for page, link in site.broken[:20]), 'The pages are built; mend the links, or the list in _quarto.yml.')
     return out
 
 # %% ../nbs/55_site.ipynb #cb98f276

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .files import InputError, atomic_path, read_json, write_json
+from .files import InputError, atomic_path, read_json, write_json, write_parquet
 
 # %% ../nbs/15_store.ipynb #1f4582b3
 class RowFile:
@@ -100,7 +100,7 @@ def commit_view(
 ) -> None:
     "Let a finished array become the view; killed at any moment, this leaves the old one or the new one."
     home, name, base = Path(home), made_from['view'], Path(base)
-    with atomic_path(base.with_name(base.name + '.parquet')) as tmp: table.to_parquet(tmp, index=False, write_page_checksum=True)
+    write_parquet(base.with_name(base.name + '.parquet'), table)
     for suffix in ('.npy', '.parquet'): _sync(base.with_name(base.name + suffix))
     with atomic_path(home/f'{name}.json') as tmp:
         write_json(tmp, dict(id=secrets.token_hex(8), files=base.relative_to(home).as_posix(), made_from=made_from, params=params))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from .corpus import Corpus, load_corpus
-from .files import InputError, atomic_path, check_choice
+from .files import InputError, check_choice, write_parquet
 from .melody import MELODY_NAMES, melody_features
 from .sound.analysis import Analysis
 from .sound.decode import load_audio
@@ -205,9 +205,9 @@ def verify_view(
     with RowFile(path) as file: damaged = [i for i, crc in enumerate(table.crc32) if zlib.crc32(file.read(i)) != crc]
     if forget and damaged:
         if meta['made_from'].get('analysis') == GIVEN: raise InputError(f'{len(damaged)} rows of the view `{name}` are damaged, and it came ready-made', 'Store it again.')
-        with view_lock(home), disk_errors(home), atomic_path(home/f'{name}.parquet') as tmp:
+        with view_lock(home), disk_errors(home):
             settle_view(home, name)
-            table.assign(key=table.key.where(~table.index.isin(damaged), '?')).to_parquet(tmp, index=False, write_page_checksum=True)
+            write_parquet(home/f'{name}.parquet', table.assign(key=table.key.where(~table.index.isin(damaged), '?')))
     return pd.DataFrame(dict(row=damaged, track_id=table.track_id.iloc[damaged].to_list()))
 
 # %% ../nbs/15_views.ipynb #5fb7d173

@@ -19,6 +19,7 @@ from geomusic.files import InputError, data_folder  # noqa: E402
 
 try:
     DATA = data_folder(ROOT)
+    os.environ["GEOMUSIC_DATA"] = str(DATA)  # for notebooks and commands that run in folders of their own
 except InputError:
     DATA = None  # the public data sets are not here: what needs them is skipped
 

@@ -21,6 +21,7 @@ import pytest
 import soundfile as sf
 import torch
 import yaml
+from lab import chromium  # noqa: F401 - a fixture
 
 from geomusic.config import load_config
 from geomusic.corpus import Corpus, load_corpus, save_corpus
@@ -495,17 +496,6 @@ def test_no_page_runs_a_name(tmp_path):
     for e in EVIL: assert dangers(f"<!doctype html><title>{e}</title><p>{e}</p><p title='{e}'>" + f'<i title="{e}">'), e
     found = {what: d for what, page in pages(tmp_path) if (d := dangers(page))}
     assert found == {}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    where = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-    if where is None: pytest.skip("chromium is not installed: apt install chromium")
-    with api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=where, args="--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync".split())
-        yield browser
-        browser.close()
 
 
 def ran(browser, path, wait):

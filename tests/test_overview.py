@@ -1,12 +1,12 @@
 """The figures of a corpus, on corpora that lack this and that; the first-look notebook; its page and its menus in a browser."""
 import os
-import shutil
 
 import nbformat
 import numpy as np
 import pandas as pd
 import papermill as pm
 import pytest
+from lab import chromium  # noqa: F401 - a fixture
 
 from geomusic import overview, parts, touch
 from geomusic.corpus import Corpus, account, save_corpus
@@ -14,9 +14,6 @@ from geomusic.places import countries
 from geomusic.sound.descriptors import DESCRIPTORS
 
 TEMPLATE = "nbs/exploratory_analysis.ipynb"
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-FLAGS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-         "--disable-sync").split()
 
 
 def corpus(counts, descriptors=True, report=None, seed=0):
@@ -187,25 +184,15 @@ def test_a_wrong_folder_ends_the_run(root, tmp_path):
         execute(root, tmp_path, corpus_folder=str(tmp_path / "nowhere"))
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    if CHROMIUM is None: pytest.skip("chromium is not installed: apt install chromium")
-    with sync_api.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield b
-        b.close()
-
-
 @pytest.mark.parametrize("online", [True, False])
-def test_a_stored_plot_on_a_page(online, browser, tmp_path):
+def test_a_stored_plot_on_a_page(online, chromium, tmp_path):
     "With plotly's script the plot and its menu live; without, a picture stands in its place and nothing fails."
     from plotly.offline import get_plotlyjs
     c = CORPORA["usual"]
     page_html = (touch._page(touch.descriptor_plot(c), parts.descriptor_figure(c, most=1), "histograms")
                  + touch._page(touch.corpus_map(c), overview.static_corpus_map(c), "a map"))
     (tmp_path / "page.html").write_text(f"<!DOCTYPE html><meta charset=utf-8><title>t</title><body>{page_html}")
-    page = browser.new_context(viewport=dict(width=420, height=900)).new_page()
+    page = chromium.new_context(viewport=dict(width=420, height=900)).new_page()
     asked, errors = [], []
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.route(lambda url: url.startswith("http"), lambda r: (asked.append(r.request.url), r.fulfill(

@@ -4,22 +4,17 @@ Needs Chromium (Debian: `apt install chromium`) and the Python package playwrigh
 Set GEOMUSIC_SCREENSHOTS to a folder to keep pictures of what was seen.
 """
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from lab import chromium  # noqa: F401 - a fixture
 
 from geomusic.corpus import Corpus, account
 from geomusic.places import countries
 from geomusic.report import write_report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt install chromium")
-FLAGS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-         "--disable-sync --autoplay-policy=no-user-gesture-required").split()
 TITLE = "A report <script>alert(1)</script>"
 SR, DUR_S = 22050, 4.0
 DEVICES = dict(desktop=dict(viewport=dict(width=1200, height=900)),
@@ -54,18 +49,10 @@ def report(tmp_path_factory):
     return Path(given) if given else example_report(tmp_path_factory.mktemp("report") / "report.html")
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield b
-        b.close()
-
-
 @pytest.fixture(params=DEVICES)
-def page(request, browser, report):
+def page(request, chromium, report):
     "The report, opened offline; whatever goes wrong is noted in `page.trouble`."
-    context = browser.new_context(offline=True, **DEVICES[request.param])
+    context = chromium.new_context(offline=True, **DEVICES[request.param])
     page = context.new_page()
     page.device, page.trouble = request.param, []
     page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else page.trouble.append(f"asked for {r.url}"))

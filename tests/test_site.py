@@ -16,13 +16,12 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 import yaml
 from conftest import ROOT
+from lab import chromium  # noqa: F401 - a fixture
 
 from geomusic.files import InputError
 from geomusic.site import build_site, make_local, outside_requests, prepare_site
 
 pytest.importorskip("smalldocs", reason="smalldocs is not installed: pip install smalldocs")
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-FLAGS = ("--no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync").split()
 CONFIG = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
 # What this book relies on, of the keys that https://quarto.org/docs/reference/projects/websites.html and .../formats/html.html document; deeper levels: any value
 DOCUMENTED = dict(project=dict.fromkeys(("type", "output-dir", "render", "resources", "pre-render", "post-render")),
@@ -155,20 +154,10 @@ def address(site):
     server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    if CHROMIUM is None: pytest.skip("chromium is not installed: apt install chromium")
-    with sync_api.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield b
-        b.close()
-
-
 @pytest.fixture(scope="module", params=DEVICES)
-def tab(request, browser, address):
+def tab(request, chromium, address):
     "A page of the browser; whatever goes wrong is noted in `trouble`"
-    context = browser.new_context(**DEVICES[request.param])
+    context = chromium.new_context(**DEVICES[request.param])
     tab = context.new_page()
     tab.device, tab.address, tab.trouble = request.param, address, []
     def cut(route):
@@ -251,9 +240,9 @@ def test_a_figure_answers(tab):
     assert tab.trouble == []
 
 
-def test_dark(browser, address):
+def test_dark(chromium, address):
     "Where the reader's machine is dark, text and list of chapters are light on dark"
-    context = browser.new_context(color_scheme="dark")
+    context = chromium.new_context(color_scheme="dark")
     tab = context.new_page()
     tab.goto(f"{address}05_overview.html")
     for place in ("body", "#quarto-sidebar", ".sidebar-title a"):

@@ -1,9 +1,9 @@
 "The map of answers against counts made by hand, its slider without a kernel, its explorer with one, and pages that survive hostile titles."
 import re
-import shutil
 
 import numpy as np
 import pytest
+from lab import chromium  # noqa: F401 - a fixture
 
 from geomusic.exploring import world as W
 from geomusic.files import InputError
@@ -116,24 +116,17 @@ def test_explorer_of_moods_has_pages_but_no_map():
     assert "no place" in g.fig.layout.annotations[0].text and "sad" in g.page.value
 
 
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt install chromium")
-def test_the_slider_moves_without_kernel_and_network(tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_the_slider_moves_without_kernel_and_network(chromium, tmp_path):
     fig, asked = W.guess_map(T), []
     fig.write_html(tmp_path / "map.html")
-    with sync_api.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = b.new_context(offline=True).new_page()
-        page.on("request", lambda r: asked.append(r.url))
-        page.goto(f"file://{tmp_path / 'map.html'}")
-        page.wait_for_selector(".slider-rail-touch-rect")
-        rail = page.locator(".slider-rail-touch-rect").bounding_box()
-        page.mouse.click(rail["x"] + rail["width"] - 3, rail["y"] + rail["height"] / 2)
-        want = fig.layout.sliders[0].steps[-1].args[1]["annotations[0].text"]
-        page.wait_for_function("want => [...document.querySelectorAll('.annotation-text')].some(t => t.textContent == want)", arg=want, timeout=10_000)
-        b.close()
+    context = chromium.new_context(offline=True)
+    page = context.new_page()
+    page.on("request", lambda r: asked.append(r.url))
+    page.goto(f"file://{tmp_path / 'map.html'}")
+    page.wait_for_selector(".slider-rail-touch-rect")
+    rail = page.locator(".slider-rail-touch-rect").bounding_box()
+    page.mouse.click(rail["x"] + rail["width"] - 3, rail["y"] + rail["height"] / 2)
+    want = fig.layout.sliders[0].steps[-1].args[1]["annotations[0].text"]
+    page.wait_for_function("want => [...document.querySelectorAll('.annotation-text')].some(t => t.textContent == want)", arg=want, timeout=10_000)
+    context.close()
     assert not [u for u in asked if not u.startswith(("file:", "data:", "blob:"))]

@@ -30,12 +30,16 @@ def make_folds(
         for i, (_, held) in enumerate(cv.split(np.zeros(len(y)), y, groups)): out[held] = i
     return out
 
-# %% ../../nbs/judging/08_nested.ipynb #7d1f8d38
+# %% ../../nbs/judging/08_nested.ipynb #2e74d488
 def _ask(rival, x, y, groups, labels, train, held, seed):
     "(held, C) what a rival says that was trained on some rows; 0 for a class that these lack"
     model, out = rival(x[train], y[train], None if groups is None else groups[train], seed), np.zeros((len(held), len(labels)), np.float32)
     out[:, np.searchsorted(labels, model.classes_)] = model.predict_proba(x[held])
     return out
+
+def _inner_folds(y, groups, rest, inner, seed):
+    "(len(rest),) the inner fold of each row that is not judged in a round; `could_know` asks for the same"
+    return make_folds(y[rest], None if groups is None else groups[rest], inner, seed + 1000)
 
 def _one_fold(rival, x, y, groups, labels, fold, i, inner, seed):
     "(N, C) of fold i: judged rows by a model of all others, the others by models of the inner folds"
@@ -46,7 +50,7 @@ def _one_fold(rival, x, y, groups, labels, fold, i, inner, seed):
         held, rest, out = np.flatnonzero(fold == i), np.flatnonzero(fold != i), np.full((len(y), len(labels)), np.nan, np.float32)
         out[held] = _ask(rival, x, y, groups, labels, rest, held, seed)
         if not inner: return out
-        part = make_folds(y[rest], None if groups is None else groups[rest], inner, seed + 1000)
+        part = _inner_folds(y, groups, rest, inner, seed)
         for j in range(inner): out[rest[part == j]] = _ask(rival, x, y, groups, labels, rest[part != j], rest[part == j], seed)
         return out
 
@@ -107,7 +111,7 @@ def fit_product(
         return (norm - z[rows, y]).mean(), (expected - true).mean(1)
     return minimize(loss, np.full(len(logp), 1/len(logp)), jac=True, method='L-BFGS-B', bounds=[(0, None)]*len(logp)).x
 
-# %% ../../nbs/judging/08_nested.ipynb #7b753e00
+# %% ../../nbs/judging/08_nested.ipynb #828de866
 def could_know(
     y, # (N,) classes
     groups=None, # (N,), k, inner and seed as for `nested_proba`
@@ -120,7 +124,7 @@ def could_know(
     fold, out = make_folds(y, groups, k, seed), np.ones((k, len(y)), bool)
     for i in range(k):
         rest = np.flatnonzero(fold != i)
-        part = make_folds(y[rest], None if groups is None else groups[rest], inner, seed + 1000)
+        part = _inner_folds(y, groups, rest, inner, seed)
         for j in range(inner): out[i, rest[part == j]] = np.isin(y[rest[part == j]], y[rest[part != j]])
     return out
 
