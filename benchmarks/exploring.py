@@ -10,19 +10,18 @@ points  50,000 points in the map of embeddings: size, kernel time, and frames of
 """
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from machine import machine  # noqa: E402
 
 OUT, N_TRACKS = Path(__file__).with_suffix(".json"), 5000
 MODELS = dict(world="attention", attention="attention", relevance="cnn", importance="fcnn", whatif="fcnn", embeddings="attention")
@@ -209,6 +208,5 @@ if __name__ == "__main__":
     if set(wanted) - set(parts): raise SystemExit(__doc__)
     results = json.loads(OUT.read_text()) if OUT.exists() else {}
     for name in wanted: results[name] = parts[name]()
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor()) if os.path.exists("/proc/cpuinfo") else platform.processor()
-    results["machine"] = dict(cpu=cpu, cores=os.cpu_count(), load=os.getloadavg()[0], python=platform.python_version(), **{p: version(p) for p in ("torch", "plotly", "ipywidgets", "pandas", "matplotlib")})
+    results["machine"] = machine("plotly", "ipywidgets", "pandas", "matplotlib")
     OUT.write_text(json.dumps(results, indent=1) + "\n")

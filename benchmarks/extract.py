@@ -9,7 +9,6 @@ for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
     os.environ.setdefault(f"{name}_NUM_THREADS", "1")
 import argparse  # noqa: E402
 import json  # noqa: E402
-import platform  # noqa: E402
 import shutil  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
@@ -21,6 +20,7 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import soundfile as sf  # noqa: E402
+from machine import machine  # noqa: E402
 
 from geomusic.corpus import Corpus, save_corpus  # noqa: E402
 from geomusic.synth import SR, render_tune  # noqa: E402
@@ -184,5 +184,4 @@ if __name__ == "__main__":
         peaks = memory(ys, folder, args.clips)
         for r in peaks:
             print(f"{r['clips']:5} clips: a worker {r['worker_mb']:5.0f} MB at most, the parent {r['parent_mb']:5.0f} MB; {r['clips_per_s']:.1f} clips a second from file to view", flush=True)
-    machine = dict(python=platform.python_version(), cores=os.cpu_count(), machine=platform.machine())
-    Path(__file__).with_suffix(".json").write_text(json.dumps(dict(machine=machine, speed=speed, decoding=decode, memory=peaks), indent=1) + "\n")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(dict(machine=machine("librosa", "soundfile"), speed=speed, decoding=decode, memory=peaks), indent=1) + "\n")

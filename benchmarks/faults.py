@@ -11,11 +11,13 @@ import hashlib
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +27,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"): os.environ.setdefault(name, 
 
 import numpy as np
 import pandas as pd
+import psutil
 import soundfile as sf
 
 from geomusic.config import load_config
@@ -33,6 +36,7 @@ from geomusic.corpus import Corpus, load_corpus, save_corpus
 from geomusic.evaluate import evaluate, predictions_table, read_predictions
 from geomusic.exploring.answers import append_answer, read_answers
 from geomusic.files import InputError, read_json, write_json
+from geomusic.grid import collect_grid, grid_table, read_grid, read_record, run_grid
 from geomusic.places import countries
 from geomusic.runs import load_run
 from geomusic.sound.engine import extract
@@ -82,6 +86,32 @@ def train(home):
     fit(**DATA, config=load_config(overrides=["training.num_epochs=12", "training.early_stopping_patience=12", "model.params.widths=[8]"]), out=home / "run", progress=False, resume=True)
 
 
+def ahead(workers, epochs=6):
+    "The same, each batch read from the view by one of so many workers; 0: by the loop"
+    more = [f"training.num_epochs={epochs}", "training.early_stopping_patience=12", "training.batch_size=4", "model.params.widths=[8]", "data.in_memory_mb=0", f"hardware.num_workers={workers}"]
+    return lambda home: fit(**DATA, config=load_config(overrides=more), out=home / "run", progress=False, resume=True)
+
+
+def views_by(n_jobs, **how):
+    "The views of a larger corpus, which is there, by so many workers"
+    return lambda home: extract(load_corpus(home / "corpus"), ["melspec", "sequence"], n_jobs=n_jobs, progress=False, **how)
+
+
+CELLS = ["seed = 0\nlevel = 1\nout = ''", "import numpy as np\nfrom geomusic.grid import write_metrics", "write_metrics(out, [dict(accuracy=abs(np.random.default_rng(seed).normal(level)))], globals())"]
+
+
+def template(folder):
+    "A notebook, and a grid that runs it four times"
+    cells = [dict(cell_type="code", id=f"c{i}", metadata=dict(tags=["parameters"][i:]), source=c, outputs=[], execution_count=None) for i, c in enumerate(CELLS)]
+    write_json(folder / "toy.ipynb", dict(cells=cells, metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python")), nbformat=4, nbformat_minor=5))
+    (folder / "grid.yaml").write_text("template: toy.ipynb\noverrides: {level: [1, 2]}\nseeds: [0, 1]\n")
+
+
+def grid(home):
+    "The grid, two runs at a time; each is reported when it is finished"
+    if "failed" in set(run_grid(home.parent / "grid.yaml", 2, out=home).status): raise Lost("a run failed")
+
+
 def answer(home):
     "Forty answers; each is reported when it is on the disk"
     for i in range(40):
@@ -94,6 +124,7 @@ def digest(home):
     if (home / "run").exists():
         run = load_run(home / "run")
         return hashlib.sha256(run.predict_proba(DATA["x"]).tobytes() + run.history.drop(columns=[c for c in run.history if "second" in c or c.endswith("_s")]).to_csv().encode()).hexdigest()
+    if (home.parent / "grid.yaml").exists(): return collect_grid(home).drop(columns=["started", "dur_s"]).to_csv()
     if (home / "answers.csv").exists(): return sorted(read_answers(home / "answers.csv").track_id)
     c = load_corpus(home / "corpus")
     views = [hashlib.sha256(np.ascontiguousarray(load_view(home / "corpus", n).x).tobytes()).hexdigest() for n in ("melspec", "sequence") if (home / "corpus" / "views" / f"{n}.json").exists()]
@@ -102,26 +133,40 @@ def digest(home):
 
 def look(home):
     "Whatever is there is read: whole, or it is said that it is not"
-    with suppress(InputError): c = load_corpus(home / "corpus"); assert len(c) == 12, len(c)
-    for n in ("melspec", "sequence"):
-        with suppress(InputError): v = load_view(home / "corpus", n); assert len(v.x) == 12 and not len(verify_view(home / "corpus", n))
+    n = len(list((home.parent / "sounds").rglob("*.wav")))
+    with suppress(InputError): c = load_corpus(home / "corpus"); assert len(c) == n, len(c)
+    for view in ("melspec", "sequence"):
+        with suppress(InputError): v = load_view(home / "corpus", view); assert len(v.x) == n and not len(verify_view(home / "corpus", view))
     with suppress(InputError): run = load_run(home / "run"); assert np.isfinite(run.predict_proba(DATA["x"])).all()
     told = home.with_suffix(".told").read_text().split() if home.with_suffix(".told").exists() else []
     if not set(told) <= set(read_answers(home / "answers.csv").track_id): raise Lost("an answer that was reported as saved")
+    if not (home.parent / "grid.yaml").exists(): return
+    with suppress(InputError): grid_table(home, read_grid(home.parent / "grid.yaml"))
+    if (home / "results.parquet").exists(): pd.read_parquet(home / "results.parquet")
+    for run in re.findall(r"([\w-]+): finished", home.with_suffix(".said").read_text()):
+        if read_record(home / run).get("status") != "finished": raise Lost("a run that was reported as finished")
 
 
 WORK = {"building a corpus": build, "extracting views": compute, "training": train, "a listening test": answer}
+LARGER = one, two_of_ours, two_of_dask = views_by(1), views_by(2), views_by(2, backend="dask", scheduler="local")
+WORKERS = {"worker dies while extracting": (two_of_ours, one), "Dask worker lost": (two_of_dask, one), "DataLoader worker dies": (ahead(2), ahead(0))}  # and the same without workers
+
+
+SAID = 3  # it ended with an error that says what to do
 
 
 def child(work, home):
     "The work in a process of its own, which has everything imported"
     if pid := os.fork(): return pid
+    code = 1
     try:
         os.setsid()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        work(home)
-        os._exit(0)
-    except BaseException: os._exit(1)
+        os.dup2(os.open(home.with_suffix(".said"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        sys.stderr = os.fdopen(2, "w", 1)
+        try: work(home); code = 0
+        except InputError as e: code = SAID if e.remedy else 1
+        except BaseException: traceback.print_exc()
+    finally: os._exit(code)  # whatever happens, this process does not go on as its parent would
 
 
 def ended(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -133,7 +178,9 @@ def place(work):
     with tempfile.TemporaryDirectory() as d:
         d = Path(d)
         if work in (build, compute): sounds(d / "sounds")
+        if work is grid: template(d)
         (d / "home").mkdir()
+        if work in LARGER: sounds(d / "sounds", 48), build(d / "home")
         yield d / "home"
 
 
@@ -153,6 +200,7 @@ def killed(work, tries, rng):
             for _ in range(rng.integers(1, 4)):
                 pid = child(work, home)
                 time.sleep(rng.uniform(0, took_s))
+                with suppress(ProcessLookupError): os.killpg(pid, signal.SIGKILL)
                 os.kill(pid, signal.SIGKILL)
                 ended(pid)
                 look(home)
@@ -168,6 +216,40 @@ def two(work, tries, rng):
             codes = [ended(p) for p in [child(work, home), child(work, home)]]
             look(home)
             if 0 not in codes: raise Lost("neither came to an end")
+            yield digest(home) == right
+
+
+def workers(pid):
+    "The processes that work for this one"
+    with suppress(psutil.Error): return [p for p in psutil.Process(pid).children(recursive=True) if p.status() != "zombie" and "tracker" not in " ".join(p.cmdline())]
+    return []
+
+
+def begun(home):
+    "Is something made already?"
+    with suppress(FileNotFoundError): return (home / "run" / "last.pth").exists() or any(p.stat().st_size for p in home.glob("corpus/views/part/*.journal"))
+
+
+def bereaved(works, tries, rng):
+    "One of its workers is killed at a random moment, in every second try not before something is made: it goes on, or says what to do and the same again comes to its end"
+    (took_s, alike), (_, right) = map(whole, works)
+    if alike != right: raise Lost("the workers make something else")
+    tried = 0
+    while tried < tries:
+        with place(works[0]) as home:
+            pid, late, hit = child(works[0], home), rng.integers(2), False
+            at = time.monotonic() + (wait_s := rng.uniform(0, 1 if late else took_s))
+            while not hit and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                time.sleep(0.002)
+                if late and not begun(home): at = time.monotonic() + wait_s
+                with suppress(psutil.Error, ValueError):
+                    if time.monotonic() > at: hit = not (found := workers(pid))[rng.integers(len(found))].kill()
+            code = ended(pid)
+            look(home)
+            if not hit: continue
+            if code == SAID: code = ended(child(works[0], home))
+            if code: raise Lost(f"code {code}: {home.with_suffix('.said').read_text()[-2000:]}")
+            tried += 1
             yield digest(home) == right
 
 
@@ -314,6 +396,7 @@ def backwards(work, tries, rng):
 
 FAULTS = {f"killed while {name}" if not name.startswith("a ") else f"killed during {name}": (killed, work) for name, work in WORK.items()}
 FAULTS |= {f"two processes {name}" if not name.startswith("a ") else f"two processes at {name}": (two, work) for name, work in WORK.items()}
+FAULTS |= {"killed during a grid": (killed, grid)} | {name: (bereaved, works) for name, works in WORKERS.items()}
 FAULTS |= {f"disk full: {what}": (full, what) for what in WRITES} | {f"read-only folder: {what}": (read_only, what) for what in WRITES}
 FAULTS |= {f"clock goes backwards: {name}": (backwards, work) for name, work in WORK.items()}
 FAULTS |= {f"damaged: {kind}": (damaged, kind) for kind in FILES}
@@ -342,10 +425,13 @@ def main():
     a = p.parse_args()
     for fault in [f for f in FAULTS if f.startswith(a.fault)]:
         if a.list: print(fault); continue
+        told = json.loads(a.out.read_text()) if a.out.exists() else dict(about=__doc__.splitlines()[0], faults={})
+        row = told["faults"].get(fault, dict(seeds=[]))
+        if a.seed in row.setdefault("seeds", [0]): print(f"seed {a.seed} of {fault} is counted already"); continue
         counts = tried(fault, a.tries, a.seed, a.seconds)
         print(fault, counts, flush=True)
-        told = json.loads(a.out.read_text()) if a.out.exists() else dict(about=__doc__.splitlines()[0], faults={})
-        told["faults"][fault] = counts
+        if not counts["tried"]: continue
+        told["faults"][fault] = {n: row.get(n, 0) + count for n, count in counts.items()} | dict(seeds=[*row["seeds"], a.seed])
         told["versions"] = dict(python=platform.python_version(), system=platform.system(), **{n: version(n) for n in ("numpy", "pandas", "pyarrow", "torch")})
         write_json(a.out, told)
 

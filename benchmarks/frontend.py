@@ -9,7 +9,6 @@ THREADS = int(sys.argv[1]) if len(sys.argv) > 1 else 0  # 0: the parent, which s
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = str(THREADS or 1)
 import json  # noqa: E402
-import platform  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
@@ -19,12 +18,13 @@ from pathlib import Path  # noqa: E402
 import librosa  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from machine import machine  # noqa: E402
 
 from geomusic.sound.frontend import OUTPUTS, TOLERANCE, Analysis, FrontEnd, _sqrt, bandwidth, centroid, decibels, flatness, frames, onset_strength, peak_normalised, power_spectrum, rms, rolloff  # noqa: E402,E501
 from geomusic.synth import render_tune  # noqa: E402
 from geomusic.tunes import all_tunes  # noqa: E402
 
-LOAD = os.getloadavg()[0]  # processes that wanted a core before we came: with more of them than cores only the CPU seconds of one thread mean much
+MACHINE = machine("librosa")  # its `load` is of processes that wanted a core before we came: with more of them than cores only the CPU seconds of one thread mean much
 A = Analysis()
 ALL = tuple(o for o in OUTPUTS if o not in ("power", "magnitude"))
 
@@ -183,5 +183,4 @@ if __name__ == "__main__":
     for key, rows in found.items():
         print(key, " | ".join(rows[0]) if rows else "(none here)")
         print_table(rows)
-    machine = dict(load_at_start=LOAD, python=platform.python_version(), torch=torch.__version__, librosa=librosa.__version__, cores=os.cpu_count(), machine=platform.machine())
-    Path(__file__).with_suffix(".json").write_text(json.dumps(dict(machine=machine) | found, indent=1) + "\n")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(dict(machine=MACHINE) | found, indent=1) + "\n")

@@ -2,12 +2,14 @@
 
     python benchmarks/fuzz.py --target abc --inputs 10000 --seed 0     # adds to fuzz.json what it tried
     python benchmarks/fuzz.py --all --inputs 50                        # what CI does, in tests/test_fuzz.py
+    python benchmarks/fuzz.py --target abc --atheris --seconds 180     # guided by coverage
 
 A finding is an exception at a place of ours; it is printed with its input, and counted as `open` until it is mended. The inputs of mended findings
 are cases in tests/test_fuzz.py.
 """
 import argparse
 import csv
+import inspect
 import io
 import json
 import os
@@ -399,6 +401,37 @@ def fuzz(target, inputs, number, limit_s=1e9):
     return counts, found
 
 
+SEEDS = dict(abc=lambda: abc_seeds(), config=lambda: [(HERE.parent / "configs" / "config.yaml").read_bytes(), b"model: {type: cnn, params: {fc: 3}}"], manifest=lambda: [as_csv([list(MANIFEST), *[[v[i % len(v)] for v in MANIFEST.values()] for i in range(3)]])])
+
+
+def guided(target, limit_s, number=0):
+    "As `fuzz`, by atheris, which keeps the bytes that reach new lines of ours and changes those; in a process of its own, which it ends"
+    import atheris
+    beginnings = SEEDS[target]()
+    for name, module in [(n, m) for n, m in sys.modules.items() if n.startswith("geomusic")]:
+        own = [x for x in vars(module).values() if getattr(x, "__module__", "") == name]
+        for f in map(inspect.unwrap, [*own, *(x for c in own if inspect.isclass(c) for x in vars(c).values() if inspect.isfunction(x))]):
+            if inspect.isfunction(f): atheris.instrument_func(f)
+    counts, found, begin = dict(valid=0, refused=0), {}, time.monotonic()
+    with tempfile.TemporaryDirectory() as d, tempfile.TemporaryDirectory() as seeds:
+        for i, data in enumerate(beginnings): (Path(seeds) / str(i)).write_bytes(data)
+
+        def run(data):
+            try: counts[tried(target, data, Path(d))] += 1
+            except (Exception, Hang) as e:
+                counts["wrong"] = counts.get("wrong", 0) + 1
+                found.setdefault(where(e), (data.hex(), str(e)[:200]))
+            if time.monotonic() - begin < limit_s: return
+            (Path(seeds) / "found.json").write_text(json.dumps([counts, found]))
+            os._exit(0)
+        if not (pid := os.fork()):
+            atheris.Setup([__file__, "-max_len=4000", f"-seed={number + 1}", "-verbosity=0", seeds], run)
+            atheris.Fuzz()
+        os.waitpid(pid, 0)
+        counts, found = json.loads((Path(seeds) / "found.json").read_text())
+    return counts, {place: (bytes.fromhex(data), words) for place, (data, words) in found.items()}
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--target", choices=TARGETS)
@@ -406,20 +439,23 @@ def main():
     p.add_argument("--inputs", type=int, default=10_000)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
+    p.add_argument("--atheris", action="store_true", help=f"guided by coverage, so many --seconds ({', '.join(SEEDS)}); pip install atheris")
     p.add_argument("--out", type=Path, default=HERE / "fuzz.json")
     a = p.parse_args()
+    if a.atheris and (a.target not in SEEDS or a.seconds == 1e9): p.error("--atheris needs a --target that it can change, and --seconds")
     for target in TARGETS if a.all else [a.target]:
         begin = time.monotonic()
-        counts, found = fuzz(target, a.inputs, a.seed, a.seconds)
+        counts, found = guided(target, a.seconds, a.seed) if a.atheris else fuzz(target, a.inputs, a.seed, a.seconds)
         took = time.monotonic() - begin
         for place, (data, words) in found.items(): print(f"{target}: {place}: {words}\n    {data!r}"[:1500], file=sys.stderr)
         print(target, counts, f"{took:.0f} s", flush=True)
         told = json.loads(a.out.read_text()) if a.out.exists() else dict(about=__doc__.splitlines()[0], targets={})
-        row = told["targets"].get(target, dict(inputs=0, valid=0, refused=0, seconds=0, seeds=[], findings_fixed=0))
+        rows = told.setdefault("guided" if a.atheris else "targets", {})
+        row = rows.get(target, dict(inputs=0, valid=0, refused=0, seconds=0, seeds=[], findings_fixed=0))
         if a.seed in row["seeds"]: print(f"seed {a.seed} of {target} is counted already"); continue
         row |= dict(inputs=row["inputs"] + sum(counts.values()), valid=row["valid"] + counts["valid"], refused=row["refused"] + counts["refused"], seconds=round(row["seconds"] + took), seeds=[*row["seeds"], a.seed], open=len(found))
-        told["targets"][target] = row
-        told["versions"] = dict(python=platform.python_version(), **{n: version(n) for n in ("hypothesis", "numpy", "pandas", "pyarrow", "torch", "soundfile", "PyYAML", "pydantic")})
+        rows[target] = row
+        told["versions"] = told.get("versions", {}) | dict(python=platform.python_version(), **{n: version(n) for n in ("hypothesis", *["atheris"] * a.atheris, "numpy", "pandas", "pyarrow", "torch", "soundfile", "PyYAML", "pydantic")})
         a.out.write_text(json.dumps(told, indent=1) + "\n")
     return 0
 

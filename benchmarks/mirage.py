@@ -7,11 +7,12 @@ Newer versions of pandas read with several threads: it runs as installed, and wi
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from machine import machine
 
 CALLS = dict(
     geomusic="from geomusic.corpora.mirage import mirage_corpus as call; options = dict(progress=False)",
@@ -72,8 +73,7 @@ def main():
             ratios = ", ".join(f"{k} {v:.2f}" for k, v in (r if who == "geomusic" else x).items() if k.endswith(("ratio", "first")))
             numbers = f"{x['seconds']:6.2f} s (cpu {x['cpu_s']:.2f} s)  peak {x['peak_mb']:6.0f} MB  {x['read']:>9,.0f} rows -> {x['kept']:,.0f}"
             print(f"{r['file_mb']:7.0f} MB  {who:15} {numbers}  {ratios}")
-    machine = dict(python=platform.python_version(), cores=os.cpu_count(), machine=platform.machine())
-    Path(__file__).with_suffix(".json").write_text(json.dumps(dict(machine=machine, rows=rows), indent=1) + "\n")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(dict(machine=machine("pandas", "pyarrow"), rows=rows), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Inputs are made up (noise in the right shape, tunes that are rendered): costs do
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -25,6 +24,7 @@ for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from machine import machine  # noqa: E402
 
 OUT, CLASSES = Path(__file__).with_suffix(".json"), 57
 
@@ -219,8 +219,7 @@ def main():
             print(f"{name:12} {n:>9,} {row['unit']:11} {row['cpu_s']:8.2f} s of CPU  {row['seconds']:8.2f} s  {row['peak_mb'] - row['before_mb']:+8.0f} MB on {row['before_mb']:.0f}", flush=True)
             order = {j: i for i, j in enumerate(JOBS)}
             kept.sort(key=lambda r: (order[r["job"]], r["n"]))
-            machine = dict(python=platform.python_version(), cores=os.cpu_count(), machine=platform.machine())
-            OUT.write_text(json.dumps(dict(machine=machine, rows=kept), indent=1) + "\n")
+            OUT.write_text(json.dumps(dict(machine=machine("numpy", "scikit-learn", "umap-learn"), rows=kept), indent=1) + "\n")
 
 
 if __name__ == "__main__":

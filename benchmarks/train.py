@@ -10,7 +10,6 @@ gpu     samples a second of all four networks in float32, bf16 and compiled, and
 """
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from machine import machine  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from geomusic.config import Config  # noqa: E402
@@ -219,6 +219,5 @@ if __name__ == "__main__":
     results = json.loads(OUT.read_text()) if OUT.exists() else {}
     for name in wanted:
         results[name] = parts[name]()
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor()) if os.path.exists("/proc/cpuinfo") else platform.processor()
-    results["machine"] = dict(cpu=cpu, cores=os.cpu_count(), load=os.getloadavg()[0], torch=torch.__version__, python=platform.python_version())
+    results["machine"] = machine("numpy")
     OUT.write_text(json.dumps(results, indent=1) + "\n")

@@ -264,11 +264,11 @@ def make_augment(
     check_augment(t, scaler.view)
     if a.freq_masks and a.freq_mask_bands >= len(scaler.mean):
         raise InputError(f'training.augment.freq_mask_bands is {a.freq_mask_bands}, but there are {len(scaler.mean)} mel bands', 'Set it to a fraction of them.')
-    steps = [RandomCrop(t.random_crop) if t.random_crop < 1 else None,
+    maybe = [RandomCrop(t.random_crop) if t.random_crop < 1 else None,
              make_gain(a.gain_db, scaler, about) if a.gain_db else None,
              make_chroma_roll(a.chroma_roll, scaler, about) if a.chroma_roll else None,
              Noise(a.noise) if a.noise else None,
              TimeMask(a.time_masks, a.time_mask_share) if a.time_masks else None,
              FreqMask(a.freq_masks, a.freq_mask_bands) if a.freq_masks else None]
-    steps = tuple(s for s in steps if s is not None)
+    steps = tuple(s for s in maybe if s is not None)
     return Augment(steps) if steps else None

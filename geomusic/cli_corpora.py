@@ -97,16 +97,16 @@ def corpus_mirage(
     keep_and_tell(mirage_corpus(release, label, min_reliability, several, descriptors), out)
 
 # %% ../nbs/52_cli_corpora.ipynb #dc53f04e
-Column = lambda what: Annotated[str, typer.Option(help=f'Column of {what}; found by its usual name if not given.')]
+Column = lambda what: typer.Option(help=f'Column of {what}; found by its usual name if not given.')
 
 @corpus_app.command('spotify')
 def corpus_spotify(
     table: Table,
     out: Out = Path('corpora/spotify'),
-    country: Column('the country') = '',
-    artist: Column('the artist') = '',
-    title: Column('the title') = '',
-    track_id: Column('the id') = '',
+    country: Annotated[str, Column('the country')] = '',
+    artist: Annotated[str, Column('the artist')] = '',
+    title: Annotated[str, Column('the title')] = '',
+    track_id: Annotated[str, Column('the id')] = '',
     merge: Annotated[str, typer.Option(help='Rows that are one track: those of one artist and title, the exact repeats, or none (to see how repeats flatter).')] = 'title',
     drop_homonyms: Annotated[bool, typer.Option('--drop-homonyms', help="Refuse artists who may have been given a namesake's country; about half of them rightly.")] = False,
 ):
@@ -133,9 +133,9 @@ def corpus_join(
     out: Out,
     on: Annotated[str, typer.Option(help='auto: by Spotify id, the rest by artist and title; id; name.')] = 'auto',
     corpus_id: Annotated[str, typer.Option(help="Column of the corpus with Spotify's id; found by its usual name if not given.")] = '',
-    artist: Column('the artist in the table') = '',
-    title: Column('the title in the table') = '',
-    track_id: Column('the id in the table') = '',
+    artist: Annotated[str, Column('the artist in the table')] = '',
+    title: Annotated[str, Column('the title in the table')] = '',
+    track_id: Annotated[str, Column('the id in the table')] = '',
     unmatched: Unmatched = 'keep',
 ):
     "Descriptors of a table joined to a corpus; says how many were found, and how."

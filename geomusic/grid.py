@@ -10,7 +10,7 @@ __all__ = ['PLAIN', 'GRID_KEYS', 'LIBRARIES', 'ONE_THREAD', 'STATUS', 'SHOWN', '
 # %% ../nbs/54_grid.ipynb #d1ebd61b
 import ast, hashlib, itertools, json, os, re, shutil, signal, subprocess, sys, threading, time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 import typer
 
 # %% ../nbs/54_grid.ipynb #f52c3d44
@@ -42,7 +42,7 @@ def template_parameters(
     cells, tagged = _cells(path)
     out = {}
     for node in _python(cells[tagged]).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else getattr(node, 'target', None)
+        target:Any = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else getattr(node, 'target', None)
         try: out[target.id] = ast.literal_eval(node.value)
         except (AttributeError, ValueError): raise _wrong(f'the parameters of {path} hold `{ast.unparse(node)}`', 'Write one `name = literal` a line, the rest into the next cell.') from None
     return out

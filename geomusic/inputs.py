@@ -73,7 +73,7 @@ def fit_standardizer(
 ) -> Standardizer:
     "Mean and scale of the training rows, read in chunks."
     features, time = AXES[view]
-    count = total = squares = 0
+    count, total, squares = 0, torch.tensor(0.), torch.tensor(0.)
     for part in np.array_split(rows, math.ceil(len(rows)/chunk)):
         v, lengths = torch.from_numpy(np.asarray(x[part], dtype=np.float64)), torch.from_numpy(n_frames[part])    # (B, ...), (B,)
         if time is not None: v = fill_padding(v, lengths)    # (B, ...)
@@ -190,7 +190,7 @@ class Data:
     train:np.ndarray # row numbers
     val:np.ndarray # row numbers
     dropped:int # rows of either that had nothing to look at
-    weight:np.ndarray = None # of each row, (N,); None: all alike
+    weight:np.ndarray|None = None # of each row, (N,); None: all alike
 
 # %% ../nbs/26_inputs.ipynb #c6ccf12c
 def prepare_data(x, y, split, config:Config, labels=None, n_frames=None, name:str='') -> Data:
@@ -230,7 +230,7 @@ def take_batch(
     x, # the whole view, (N, ...)
     n_frames, # valid frames, (N,)
     rows, # row numbers of the batch
-    scaler:Standardizer,
+    scaler:Standardizer|TableEncoder,
     device='cpu'
 ): # the scaled batch on the device, lengths on the CPU (B,)
     "Rows of a view, cut to the longest, scaled, padded with zeros."

@@ -19,7 +19,7 @@ from .places import _lat_lon, countries, country_name, iso3
 def _topology() -> dict:
     "The TopoJSON that lies in the installed package bqplot"
     spec = find_spec('bqplot')  # finds the folder, imports nothing
-    if spec is None: raise InputError('the country outlines are missing', 'Install them: pip install bqplot')
+    if spec is None or spec.origin is None: raise InputError('the country outlines are missing', 'Install them: pip install bqplot')
     return json.loads((Path(spec.origin).parent/'map_data'/'WorldMap.json').read_text(encoding='utf-8'))
 
 # %% ../nbs/02_maps.ipynb #bd79d1b9

@@ -7,6 +7,7 @@ __all__ = ['MODELS', 'make_model', 'register_model']
 
 # %% ../nbs/25_models.ipynb #297e5c6a
 import inspect
+from typing import Any
 from pydantic import create_model
 from .config import MODEL_PARAMS, Settings, VIEW_OF, check_params
 from .files import InputError
@@ -16,7 +17,7 @@ from .rnn import RNN
 from .attention_rnn import AttentionRNN
 
 # %% ../nbs/25_models.ipynb #03e88116
-MODELS = dict(fcnn=FCNN, cnn=CNN, rnn=RNN, attention=AttentionRNN)
+MODELS:dict[str, type[Any]] = dict(fcnn=FCNN, cnn=CNN, rnn=RNN, attention=AttentionRNN)
 
 # %% ../nbs/25_models.ipynb #16e3fd9a
 def make_model(
@@ -34,7 +35,7 @@ _OURS = frozenset(MODELS)
 
 def register_model(
     name:str, # a word for `model.type` that is not one of the four
-    model:type # a module with `view`, `embeddings` and the arguments (n_features, num_classes, setting=default, ...)
+    model:type[Any] # a module with `view`, `embeddings` and the arguments (n_features, num_classes, setting=default, ...)
 ) -> type: # the class of its settings
     "Add an architecture to those that can be named, in this process; annotated settings (`hidden:Positive=64`) are checked."
     args = list(inspect.signature(model).parameters.values())
@@ -43,7 +44,7 @@ def register_model(
     if getattr(model, 'view', None) not in VIEW_OF.values(): raise InputError(f'{model.__name__}.view is {getattr(model, "view", None)!r}', 'Say which view it eats: tabular, melspec or sequence.')
     if [p.name for p in args[:2]] != ['n_features', 'num_classes'] or odd:
         raise InputError(f'the arguments of {model.__name__} are {", ".join(p.name for p in args)}', f"Begin with n_features and num_classes; give {', '.join(odd) or 'all others'} a default.")
-    fields = {p.name: (type(p.default) if p.annotation is p.empty else p.annotation, p.default) for p in args[2:]}
+    fields:dict[str, Any] = {p.name: (type(p.default) if p.annotation is p.empty else p.annotation, p.default) for p in args[2:]}
     MODEL_PARAMS[name] = create_model(f'{model.__name__}Params', __base__=Settings, **fields)
     VIEW_OF[name], MODELS[name] = model.view, model
     return MODEL_PARAMS[name]

@@ -38,7 +38,7 @@ def key_signature(
     if key.lower().startswith('hp'): return dict(F=1, C=1)
     m = re.match(r'([A-H])([#b]?)\s*([A-Za-z]*)', key)
     mode = 'm' if m and m[3] == 'm' else m[3][:3].lower() or 'maj' if m else None
-    if mode not in MODE_SHIFT: raise InputError(f'unknown key `{key}`', 'Write a letter, # or b, and a mode, such as `F#m` or `D Dorian`.')
+    if m is None or mode not in MODE_SHIFT: raise InputError(f'unknown key `{key}`', 'Write a letter, # or b, and a mode, such as `F#m` or `D Dorian`.')
     tonic = m[1].replace('H', 'B')  # German B natural
     n = FIFTHS.index(tonic) - 1 + dict({'#': 7, 'b': -7}).get(m[2], 0) + MODE_SHIFT[mode]
     signature = {letter: 1 for letter in FIFTHS[:n]} if n > 0 else {letter: -1 for letter in FIFTHS[n:]} if n < 0 else {}

@@ -172,7 +172,7 @@ def correlation_figure(
     x = x[[c for c in x if x[c].nunique() > 1]]
     if x.shape[1] < 2: return _nothing(_NO_FEATURES if not names else 'No correlations: fewer than two features vary in this corpus.')
     r = x.corr('spearman').iloc[1:, :-1]
-    r = r.where(np.tri(*r.shape, dtype=bool))
+    r = r.where(np.tri(*r.shape).astype(bool))
     fig, ax = _figure(2.4 + .47*len(r), 1.5 + .34*len(r))
     ax.imshow(r, cmap='RdBu_r', vmin=-1, vmax=1, aspect='auto')
     for (i, j), v in np.ndenumerate(r.to_numpy()):

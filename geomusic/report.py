@@ -129,7 +129,8 @@ def confusion_map(
     places, share = countries(), country_results(predictions).share
     fig = world_map(values=share, what='share placed rightly', value_range=(0, 1))
     for m in frequent_mistakes(predictions).itertuples():
-        lat, lon = bent_arrow(*(tuple(places.loc[c, ['lat_deg', 'lon_deg']]) for c in (m.country, m.predicted)))
+        start, end = (tuple(places.loc[c, ['lat_deg', 'lon_deg']]) for c in (m.country, m.predicted))
+        lat, lon = bent_arrow(start, end)
         says = f'{places.name[m.country]} taken for {places.name[m.predicted]}: {m.n} of its tracks, {m.share:.0%}'
         fig.add_trace(go.Scattergeo(lat=lat, lon=lon, mode='lines', text=[says]*len(lat), hovertemplate='%{text}<extra></extra>', showlegend=False,
             line=dict(color='#d55e00', width=1.5 + 8*m.share), opacity=0.9))

@@ -38,7 +38,7 @@ def write_provenance(
     import torch
     from geomusic.grid import library_versions
     folder = Path(folder)
-    made = dict(format=1, corpus=os.path.relpath(corpus.folder, folder), rows=len(corpus), view=view, fingerprint=fingerprint(x), threads=torch.get_num_threads(), versions=library_versions())
+    made = dict(format=1, corpus=os.path.relpath(corpus.home, folder), rows=len(corpus), view=view, fingerprint=fingerprint(x), threads=torch.get_num_threads(), versions=library_versions())
     write_parquet(folder/'rows.parquet', corpus.targets()[_ROWS].astype(dict.fromkeys(_ROWS, 'str')))
     write_json(folder/'provenance.json', made)
     return made

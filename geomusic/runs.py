@@ -16,7 +16,8 @@ from scipy.special import softmax
 from torch import nn
 from .config import Config, check_params, load_config
 from .files import InputError, atomic_path, write_csv
-from .inputs import check_finite, check_frames, check_view, scaler_from, take_batch
+from .inputs import Standardizer, check_finite, check_frames, check_view, scaler_from, take_batch
+from .learning.columns import TableEncoder
 from .learning.resume import packed, unpacked
 from .learning.trackers import best_epoch
 from .models import make_model
@@ -37,9 +38,9 @@ def over_rows(
     batches = [rows[part] for part in np.array_split(order, max(1, math.ceil(len(order)/size)))]
     fetch = source or (lambda batches: ((b, *take_batch(x, n_frames, b, run.scaler, device)) for b in batches))
     run.model.eval()
-    with torch.inference_mode(): out = [call(run.model, xb, lengths).float().cpu().numpy() for _, xb, lengths in fetch(batches)]
-    widest = max(o.shape[1] for o in out)
-    out = np.concatenate([np.pad(o, ((0, 0), (0, widest - o.shape[1]))) for o in out])    # (N, ...)
+    with torch.inference_mode(): parts = [call(run.model, xb, lengths).float().cpu().numpy() for _, xb, lengths in fetch(batches)]
+    widest = max(p.shape[1] for p in parts)
+    out = np.concatenate([np.pad(p, ((0, 0), (0, widest - p.shape[1]))) for p in parts])    # (N, ...)
     return out[np.argsort(order)]    # (N, ...)
 
 # %% ../nbs/28_runs.ipynb #71a7da14
@@ -60,7 +61,7 @@ class Run:
     "A trained model and everything needed to use it."
     model:nn.Module
     labels:list # classes in the order of the model's output
-    scaler:object # Standardizer or TableEncoder
+    scaler:Standardizer|TableEncoder
     config:Config
     history:pd.DataFrame = field(default_factory=pd.DataFrame) # a row an epoch
     view:dict = field(default_factory=dict) # what the caller said of the view: name, parameters

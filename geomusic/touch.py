@@ -36,11 +36,11 @@ def corpus_map(
     ends, ticks, labels = _log_scale(counts.tracks)
     fig = world_map(_dots(corpus, dots, 4), np.log10(counts.tracks), what='tracks, logarithmic', value_range=ends, height=440)
     says = '<b>{}</b><br>{:,} tracks, {:,} groups'.format
-    says = {c: says(countries().name[c], *row) for c, row in counts.iterrows()}
+    text = {c: says(countries().name[c], *row) for c, row in counts.iterrows()}
     small = [c for c in counts.index if c not in {f['id'] for f in outlines()['features']}]
     for t in fig.data:
-        if t.type == 'choropleth' and t.coloraxis: t.update(text=[says[c] for c in t.locations], hovertemplate='%{text}<extra></extra>')
-        if t.type == 'scattergeo' and t.marker.coloraxis: t.update(text=[says[c] for c in small])
+        if t.type == 'choropleth' and t.coloraxis: t.update(text=[text[c] for c in t.locations], hovertemplate='%{text}<extra></extra>')
+        if t.type == 'scattergeo' and t.marker.coloraxis: t.update(text=[text[c] for c in small])
     return fig.update_layout(coloraxis_colorbar=dict(tickvals=ticks, ticktext=labels))
 
 # %% ../nbs/07_touch.ipynb #601759a3

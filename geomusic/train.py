@@ -24,7 +24,7 @@ from .learning.resume import Keeper, Progress, belongs_to
 from .learning.steps import MovingAverage, class_weights, group_weights, log_shares, make_optimizer, make_scheduler
 from .learning.trackers import learning_curve_figure, log_with, tracked
 from .models import MODELS, make_model
-from .rows import row_source
+from .rows import reader_errors, row_source
 from .runs import Run, load_run, over_rows
 
 # %% ../nbs/28_train.ipynb #fd1c5aff
@@ -73,7 +73,8 @@ def train_epoch(run:Run, data:Data, model, opt, loss_fn, acc, rng, source, augme
     batches = make_batches(data.train, t.batch_size, rng, world)
     model.train()
     for i, (rows, xb, lengths) in enumerate(source([b[acc.process_index::world] for b in batches])):
-        yb, wb = (None if a is None else torch.from_numpy(a[rows]).to(acc.device) for a in (data.y, data.weight))    # (B,), (B,)
+        put = lambda a: torch.from_numpy(a[rows]).to(acc.device)
+        yb, wb = put(data.y), None if data.weight is None else put(data.weight)    # (B,), (B,)
         if augment is not None: xb, lengths = augment(xb, lengths, g)    # (B, ...), (B,)
         if mixup is not None: xb, lengths, yb = mixup(xb, lengths, F.one_hot(yb, len(data.labels)).float(), g)    # (B, ...), (B,), (B, C)
         logits = model(xb, lengths)    # (B, C)
@@ -203,7 +204,7 @@ def fit(
     x, # a view, (N, ...); may be a memory map
     y, # country codes, (N,)
     split, # 'train', 'val', 'test' or '' for each row, (N,)
-    config:Config=None, # settings; None: the defaults
+    config:Config|None=None, # settings; None: the defaults
     labels=None, # classes to tell apart; None: all in `y`
     n_frames=None, # valid frames, (N,); None: all
     out=None, # folder to save the run in; None: the settings' checkpoint_dir, if there is one
@@ -222,7 +223,7 @@ def fit(
     if data.dropped and progress and acc.is_main_process: tqdm.write(f'{data.dropped} rows had nothing to look at and are left out')
     keeper = Keeper(Path(out)/'last.pth', belongs_to(config, data)) if out else None
     if keeper and not resume and acc.is_main_process: keeper.forget()
-    with tracked(acc, config), seeded(config.reproducibility.seed) as rng:
+    with reader_errors(), tracked(acc, config), seeded(config.reproducibility.seed) as rng:
         scaler = fit_scaler(data.x, data.n_frames, data.train, MODELS[config.model.type].view, config, view.get('features', ()))
         model = make_model(config.model.type, scaler.n_inputs, len(data.labels), **config.model.params)
         run = Run(model, data.labels, scaler, config, view=view, dropped=data.dropped)

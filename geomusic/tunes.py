@@ -35,7 +35,7 @@ HELD_OUT = 'irl'                            # 62 Irish songs of the Essen collec
 def tunes_folder() -> Path: # the folder `corpus` of the installed music21
     "Find the tunes without importing music21 (its import takes seconds and we need only the files)."
     spec = importlib.util.find_spec('music21')
-    if spec is None: raise InputError('the package music21, which carries the tunes, is not installed', 'Run `pip install "geomusic[demo]"`.')
+    if spec is None or not spec.submodule_search_locations: raise InputError('the package music21, which carries the tunes, is not installed', 'Run `pip install "geomusic[demo]"`.')
     return Path(spec.submodule_search_locations[0])/'corpus'
 
 # %% ../nbs/12_tunes.ipynb #1d9aa121

@@ -1,12 +1,16 @@
 "Whatever a user can get wrong: one line that names the thing, exit code 2, no traceback, nothing half-written."
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
 import torch
+
+from geomusic import coordinates, maps
+from geomusic.files import InputError
 
 
 def geomusic(*words, cwd):
@@ -106,3 +110,11 @@ def test_a_checkpoint_that_would_run_code_is_refused(work, tmp_path):
 def test_debug_shows_the_traceback(work):
     done = geomusic("train", "nowhere", "--debug", cwd=work)
     assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("module, ask, what", [(maps, maps._topology, "outlines are missing"), (coordinates, coordinates._cities.__wrapped__, "places is missing")])
+@pytest.mark.parametrize("spec", [None, ModuleSpec("left_behind", None, is_package=True)])  # an uninstalled package; a folder of its name without a module
+def test_a_package_that_is_not_there(monkeypatch, module, ask, what, spec):
+    monkeypatch.setattr(module, "find_spec", lambda name: spec)
+    with pytest.raises(InputError, match=what):
+        ask()

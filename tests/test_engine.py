@@ -19,6 +19,7 @@ import soundfile as sf
 import geomusic.sound.engine as engine
 from geomusic.corpus import Corpus, load_corpus, save_corpus
 from geomusic.files import InputError, read_json
+from geomusic.rerun import write_provenance
 from geomusic.sound.analysis import Analysis
 from geomusic.sound.engine import Made, Pool, Task, extract, refused_rows, row_keys, stream, views_account
 from geomusic.store import Part, RowFile, read_journal
@@ -294,6 +295,14 @@ def test_a_cluster_that_is_gone_does_not_keep_us_waiting(monkeypatch):
     with pytest.raises(InputError, match="no workers any more"):
         list(stream([task], Pool(lambda task: Future(), 2, (BrokenExecutor,), alive=lambda: answers.pop(0))))
     assert not answers, "while somebody is there, it waits"
+
+
+@pytest.mark.parametrize("ask", [extract, engine.identify, engine.corpus_analysis, lambda c: write_provenance("run", c, "tabular", np.zeros((1, 2)))])
+def test_a_corpus_without_a_folder_is_refused(ask, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="the corpus has no folder"):
+        ask(Corpus(table(["a.wav"])))
+    assert not list(tmp_path.iterdir()), "something half-written was left"
 
 
 def test_two_runs_in_one_folder(quiet, tmp_path, runs):

@@ -1,9 +1,13 @@
 """The short form of benchmarks/faults.py: a few tries of each kind of fault. Longer ones stand beside what they disturb (test_engine, test_train, test_grid)."""
 import importlib.util
+import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+from geomusic.files import InputError
+from geomusic.rows import FromDisk, reader_errors
 
 spec = importlib.util.spec_from_file_location("faults", Path(__file__).parent.parent / "benchmarks" / "faults.py")
 F = importlib.util.module_from_spec(spec)
@@ -28,6 +32,33 @@ def test_a_full_or_protected_disk(fault):
 def test_damage_is_noticed_or_harmless(kind):
     counts = F.tried(f"damaged: {kind}", 20)
     assert counts["unnoticed"] == 0 and counts["noticed"] >= 10, counts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="batches are read by workers on Linux only")
+def test_a_reader_that_is_killed_costs_the_epoch_only(tmp_path, monkeypatch):
+    real, run = FromDisk.__getitem__, tmp_path / "run"
+
+    def deadly(self, rows):
+        if (run / "last.pth").exists() and not (tmp_path / "dead").exists():
+            (tmp_path / "dead").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, rows)
+
+    F.ahead(2, 3)(tmp_path / "quiet")
+    monkeypatch.setattr(FromDisk, "__getitem__", deadly)
+    with pytest.raises(InputError, match="a process that reads batches died: DataLoader worker.*resume=True"):
+        F.ahead(2, 3)(tmp_path)
+    F.ahead(2, 3)(tmp_path)
+    assert (tmp_path / "dead").exists() and F.digest(tmp_path) == F.digest(tmp_path / "quiet")
+
+
+def test_the_death_of_a_reader_is_found_behind_what_it_broke_off():
+    with pytest.raises(InputError, match="a process that reads batches died: DataLoader worker"):
+        with reader_errors():
+            try: raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+            except RuntimeError: {}["a thread that was being started"]
+    with pytest.raises(KeyError):
+        with reader_errors(): {}["a mistake"]
 
 
 def test_the_table_would_say_it(monkeypatch):

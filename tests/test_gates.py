@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from importlib.metadata import PackageNotFoundError, metadata, requires
+from importlib.metadata import version as installed
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,23 @@ def test_ruff_would_find_one(tmp_path, root):
     (tmp_path / "bad.py").write_text("def f(x):\n    return eval(nothing)\n")
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--config", str(root / "pyproject.toml"), str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 1 and "F821" in done.stdout and "S307" in done.stdout
+
+
+def mypy(root, cache, *what):
+    return subprocess.run([sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--cache-dir", str(cache), *map(str, what)], cwd=root, capture_output=True, text=True)
+
+
+def test_types(root, tmp_path):
+    if f"matplotlib=={installed('matplotlib')}\n" in (root / "constraints-oldest.txt").read_text():
+        pytest.skip("the oldest libraries say less of their types; checked with newer ones")
+    done = mypy(root, tmp_path)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+def test_types_would_find_one(root, tmp_path):
+    (tmp_path / "bad.py").write_text("def f(x: int) -> str:\n    x.nothing\n    return x + 1\n")
+    done = mypy(root, tmp_path / "cache", tmp_path / "bad.py")
+    assert done.returncode == 1 and "[attr-defined]" in done.stdout and "[return-value]" in done.stdout, done.stdout + done.stderr
 
 
 def test_each_lower_bound_is_the_version_that_was_tried(root):

@@ -272,7 +272,8 @@ def point_of(
 # %% ../../nbs/corpora/02_mirage.ipynb #fabda375
 def _resolve_places(places:pd.DataFrame, exact:bool) -> pd.DataFrame:
     "Places with `iso3`, checked `lat_deg`, `lon_deg`, `verdict`, `reason` and `repaired`; exact: their points are going to be used"
-    checked = check_coordinates(*[places[c] if c in places else pd.Series(np.nan, places.index) for c in ('lat', 'lon')], places.iso3)
+    lat, lon = (places[c] if c in places else pd.Series(np.nan, places.index) for c in ('lat', 'lon'))
+    checked = check_coordinates(lat, lon, places.iso3)
     places[['lat_deg', 'lon_deg', 'verdict']] = checked.to_numpy()
     words = {'swapped': 'latitude and longitude exchanged', 'not a number': 'coordinates are not numbers'}
     places['repaired'] = places.verdict.map(words | ({'far from the country': 'far from its country: the point of the country is used'} if exact else {})).fillna('')

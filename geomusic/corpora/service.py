@@ -158,7 +158,7 @@ def check_address(
 ) -> str: # its host
     "Raise an `InputError` unless this is an address that may be asked."
     try: at, host, _ = urlsplit(url), urlsplit(url).hostname, urlsplit(url).port
-    except ValueError: at = host = None  # a broken address
+    except ValueError: host = None  # a broken address
     if not host: raise InputError('the address of the service has no host', 'It looks like https://api.reccobeats.com/v1/audio-features.')
     if at.username or at.password or at.query or at.fragment:
         raise InputError(f'the address of the service at {host} holds more than host and path', f'Leave the rest out; a token belongs into the environment variable {TOKEN}.')

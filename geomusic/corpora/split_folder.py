@@ -9,6 +9,7 @@ __all__ = ['LARGEST', 'read_label_encoder', 'write_label_encoder', 'guess_view',
 # %% ../../nbs/corpora/10_split_folder.ipynb #45078658
 import io, math, pickle, re, shutil
 from pathlib import Path
+from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 from ..corpus import Corpus, account, load_corpus, save_corpus
@@ -20,6 +21,7 @@ from ..views import View, load_view, store_view
 # %% ../../nbs/corpora/10_split_folder.ipynb #3dde96d0
 class _Record:
     "Stands for something a pickle asks for: remembers arguments and state"
+    args:tuple; state:Any
     def __new__(cls, *args):
         self = object.__new__(cls)
         self.args, self.state = args, None
@@ -59,7 +61,8 @@ _OPCODES = '''PROTO FRAME STOP MARK POP NONE NEWTRUE NEWFALSE INT BININT BININT1
 # %% ../../nbs/corpora/10_split_folder.ipynb #10ddf28b
 class _Unpickler(pickle._Unpickler):
     "Reads a pickle into records"
-    dispatch = {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES}
+    source:io.BytesIO
+    dispatch:ClassVar[dict] = {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES}
 
     def find_class(self, module, name):
         if not name: raise pickle.UnpicklingError('it is cut off')
@@ -218,9 +221,8 @@ def guess_view(
 ) -> str: # tabular, melspec or sequence
     "Which view an array of features is; one that cannot be it is an `InputError`."
     axes = dict(tabular=[2], melspec=[3, 4], sequence=[3])
-    if view is None: view = {2: 'tabular', 4: 'melspec'}.get(len(shape)) or (len(shape) == 3 and ('melspec' if shape[1] < shape[2] else 'sequence'))
-    fits = view and len(shape) in axes[check_choice(view, axes, 'view')] and (len(shape) < 4 or shape[1] == 1) and min(shape) > 0
-    if fits: return view
+    if view is None: view = {2: 'tabular', 4: 'melspec'}.get(len(shape)) or (None if len(shape) != 3 else 'melspec' if shape[1] < shape[2] else 'sequence')
+    if view and len(shape) in axes[check_choice(view, axes, 'view')] and (len(shape) < 4 or shape[1] == 1) and min(shape) > 0: return view
     said = 'tabular (N, F), melspec (N, M, T) or (N, 1, M, T), sequence (N, T, F)'
     raise InputError(f"features of shape {shape} are {f'no view `{view}`' if view else 'no view'}", f'Known: {said}. fcnn learns from tabular, cnn from melspec, rnn and attention from sequence.')
 
@@ -330,7 +332,7 @@ def read_split_folder(
         if not k.any(): raise InputError(f'no row of {side} has a class that was trained on')
     dropped = account(pd.Series(np.where(np.concatenate(kept), '', 'class without training rows')))
     parts, numbers = [p if k.all() else p[k] for p, k in zip(parts, kept)], [n[k] for n, k in zip(numbers, kept)]
-    x = _Stacked(parts)
+    x:Any = _Stacked(parts)  # as good as an array
     tracks, label, table = _tracks(classes, numbers, name, x, features)
     report = dropped | dict(source=SOURCE, view=name, label=label, names=table.to_dict('records'), classes=classes.tolist(), made_from=_stamp(folder, view),
                             notes=_notes(classes, label, table, sum(dropped['refused'].values())))

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -28,7 +29,7 @@ def suspicious_lines(
     "Find the lines that a reader could trip over, without reading fields."
     a = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(a == NEWLINE)
-    odd, strange = np.empty(0, int), [1 + np.flatnonzero(np.diff(ends) <= 1), [0] if ends[0] == 0 else []]  # blank lines
+    odd, strange = np.empty(0, int), [1 + np.flatnonzero(np.diff(ends) <= 1), np.zeros(int(ends[0] == 0), int)]  # blank lines
     quotes = np.flatnonzero(a == QUOTE)
     if len(quotes):
         line = np.searchsorted(ends, quotes)
@@ -151,8 +152,8 @@ def match_columns(
     found = {}
     for column in dict.fromkeys([*columns, *optional]):
         names = [n.lower() for n in (column, *(aliases or {}).get(column, ()))]
-        i = next((at[n] for n in names if n in at), None)
-        if i is not None: found[column] = i
+        there = next((at[n] for n in names if n in at), None)
+        if there is not None: found[column] = there
         elif column not in optional: _no_column(column, names[1:], header, list(at), where)
     return found
 
@@ -279,7 +280,7 @@ def _take_apart(m, delimiter, columns:dict, numbers):
 # %% ../../nbs/corpora/01_tables.ipynb #e020944f
 def _marked(table, numbers, marks:dict):
     "The table with floats in the columns `numbers`, and a column that says what was repaired in each row"
-    repaired = np.full(len(table), '', object) if marks else None
+    repaired:Any = np.full(len(table), '', object) if marks else None
     for i, what in marks.items(): repaired[i] = what
     for name in numbers:
         i = table.schema.get_field_index(name)

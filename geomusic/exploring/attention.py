@@ -196,7 +196,7 @@ def heard_plot(
         picture, curve, bars = _traces(h)
         fig.add_trace(picture, i, 1); fig.add_trace(curve, i, 1, secondary_y=True); fig.add_trace(bars, i, 2)
         ticks = [] if h.hz is None else [f for f in (250, 500, 1000, 2000, 4000, 8000) if f < h.hz[-1]]
-        if ticks: fig.update_yaxes(tickvals=np.interp(ticks, h.hz, np.arange(len(h.hz))).round(1).tolist(), ticktext=[f'{f:,}' for f in ticks], row=i, col=1, secondary_y=False)
+        if h.hz is not None and ticks: fig.update_yaxes(tickvals=np.interp(ticks, h.hz, np.arange(len(h.hz))).round(1).tolist(), ticktext=[f'{f:,}' for f in ticks], row=i, col=1, secondary_y=False)
         fig.update_yaxes(title='Hz' if ticks else 'pitch class', row=i, col=1, secondary_y=False); fig.update_xaxes(title='seconds', range=[0, h.dur_s], row=i, col=1)
         fig.update_yaxes(title=f'{h.what}, times even', range=[min(0, 1.1*h.curve.min()), max(1.3*h.curve.max(), 1.5)], showgrid=False, row=i, col=1, secondary_y=True)
         fig.update_xaxes(range=[0, 1], tickformat='.0%', row=i, col=2)

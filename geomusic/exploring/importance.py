@@ -11,6 +11,7 @@ __all__ = ['PICTURES', 'TableModel', 'background_rows', 'table_model', 'Shap', '
 
 # %% ../../nbs/exploring/03_importance.ipynb #a260d4a3
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 import numpy as np
@@ -27,7 +28,7 @@ from ..views import View
 @dataclass(repr=False)
 class TableModel:
     "What a model says about rows of a table, tracks to ask about, and rows that stand for 'not known'."
-    predict:object # (N, F) raw numbers -> (N, C) probabilities
+    predict:Callable # (N, F) raw numbers -> (N, C) probabilities
     x:np.ndarray # (N, F) the tracks asked about
     background:np.ndarray # (B, F) from the training side
     tracks:pd.DataFrame # (N, ...) track_id, title, country, group
@@ -417,7 +418,8 @@ def dependence(
     "What the model says of every track where one descriptor is set to each of some values."
     i = model.names.index(check_choice(name, model.names, 'descriptor'))
     column = model.background[:, i]
-    values = np.unique(column) if _is_code(pd.Series(column)) else np.linspace(*np.quantile(column, [.01, .99]), steps)    # (K,)
+    lo, hi = np.quantile(column, [.01, .99])
+    values = np.unique(column) if _is_code(pd.Series(column)) else np.linspace(lo, hi, steps)    # (K,)
     x = np.repeat(model.x, len(values), 0)    # (N * K, F)
     x[:, i] = np.tile(values, len(model.x))
     return values, model.predict(x).reshape(len(model.x), len(values), -1)

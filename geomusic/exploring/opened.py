@@ -9,6 +9,7 @@ __all__ = ['DEMO_MODELS', 'SORTS', 'demo_run', 'Opened', 'open_run', 'find_track
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 import numpy as np
 import pandas as pd
 from ..corpus import Corpus, fold, load_corpus, save_corpus
@@ -65,7 +66,7 @@ def _judged(tracks, proba, labels):
 @dataclass(repr=False)
 class Opened:
     "A trained model, tracks of a corpus, and what it says about them; row i of `table`, `proba` and `rows` is the same track."
-    run:object # a Run or an Ensemble
+    run:Any # a Run or an Ensemble
     corpus:Corpus
     views:dict # name -> View of the whole corpus, as the model wants it
     rows:np.ndarray # (N,) row numbers in the corpus
@@ -214,8 +215,7 @@ def embeddings_of(
     rows, parts = opened.rows if at is None else opened.rows[at], []
     for run in getattr(opened.run, 'runs', [opened.run]):
         v = opened.views.get(view_name(run))
-        usable = v is not None and run.usable(v.n_frames[rows]).all()
-        if not usable: raise InputError(f'not every track has the view `{view_name(run)}` that a member of the ensemble sees', 'Look at the members one by one.')
+        if v is None or not run.usable(v.n_frames[rows]).all(): raise InputError(f'not every track has the view `{view_name(run)}` that a member of the ensemble sees', 'Look at the members one by one.')
         x = v.x if np.array_equal(rows, np.arange(len(v.x))) else v.x[rows]
         parts.append(run.embeddings(x, v.n_frames[rows]))
     z = np.concatenate(parts, axis=1).astype(np.float32)    # (K, D)

@@ -150,8 +150,8 @@ def explained(
     at, a = _position(opened, track_id), opened.analysis
     r = _relevance(opened, track_id, method, country)
     mask, curve = relevant_mask(r, share), _over_time(r, a)
-    seen = dict(picture=np.array(opened.view.x[opened.rows[at], 0, :, :r.shape[1]], float), hop_s=a.hop_length/a.sr, hz=mel_edges(a.sr, a.n_mels)[1:-1])
-    sound = {k: v for k, v in _picture(opened, track_id).items() if k in ('y', 'sr', 'problem')}
+    seen:dict = dict(picture=np.array(opened.view.x[opened.rows[at], 0, :, :r.shape[1]], float), hop_s=a.hop_length/a.sr, hz=mel_edges(a.sr, a.n_mels)[1:-1])
+    sound:dict = {k: v for k, v in _picture(opened, track_id).items() if k in ('y', 'sr', 'problem')}
     if only and sound.get('y') is not None: sound['y'] = masked_sound(sound['y'], mask, a)
     title, truth, proba = _answer(opened, at)
     what = 'relevance' + (f' for {_place(country)}' if country else '')

@@ -34,7 +34,8 @@ def slider_values(
     seen, stops = np.vstack([model.background, model.x]), {}    # (B + N, F)
     for i, name in enumerate(model.names):
         column, own = seen[:, i], model.x[row, i]
-        grid = column if _is_code(pd.Series(column)) else np.linspace(*np.quantile(column, [.01, .99]), steps)
+        lo, hi = np.quantile(column, [.01, .99])
+        grid = column if _is_code(pd.Series(column)) else np.linspace(lo, hi, steps)
         stops[name] = np.unique(np.append(grid, own))    # (K,)
     return stops
 
@@ -134,8 +135,8 @@ def how_usual(
 ) -> float: # 0..1
     "Share of real tracks that lie at least as far from their nearest other track."
     if len(model.background) + len(model) < 3: return 1.
-    if 'nearest' not in model.__dict__: model.nearest = _nearest(np.vstack([model.background, model.x]))    # once a model
-    (z, scale, nearest), q = model.nearest, np.asarray(x, float)
+    if 'nearest' not in (kept := vars(model)): kept['nearest'] = _nearest(np.vstack([model.background, model.x]))    # once a model
+    (z, scale, nearest), q = kept['nearest'], np.asarray(x, float)
     q = q/scale    # (F,)
     away = ((z - q)**2).sum(1)    # (M,)
     return float((nearest >= away.min()).mean()) if away.min() > 1e-12 else 1.

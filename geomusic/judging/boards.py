@@ -82,7 +82,7 @@ def laplacian_regression(x, y, groups, seed): # a fitted pipeline
     return make_pipeline(StandardScaler(), Nystroem(kernel='laplacian', gamma=.5/x.shape[1], n_components=min(1000, len(x)), random_state=seed), LogisticRegression(C=10., max_iter=500)).fit(x, y)
 
 # %% ../../nbs/judging/09_boards.ipynb #b987344b
-RIVALS = {name: partial(baseline, name=name) for name in ('chance', 'majority', 'stratified', 'knn', 'logistic_regression', 'random_forest', 'extra_trees', 'kernel_regression', 'gradient_boosting')}
+RIVALS:dict = {name: partial(baseline, name=name) for name in ('chance', 'majority', 'stratified', 'knn', 'logistic_regression', 'random_forest', 'extra_trees', 'kernel_regression', 'gradient_boosting')}
 RIVALS |= dict(network=partial(network, settings=SMALL), network_large=partial(network, settings=LARGE), leafy_trees=leafy_trees,
                discriminant_trees=discriminant_trees, laplacian_regression=laplacian_regression)
 SIMPLE = ('chance', 'majority', 'stratified', 'knn')
@@ -121,12 +121,13 @@ def _graded(t, features):
         parts.append(np.where(np.isnan(both), np.nanmean(both, 0), both))
     return np.hstack(parts)
 
-def _jukebox(data, label, min_songs=0, grouped=True):
+def _jukebox(data, label, min_songs=0, min_societies=0, grouped=True):
     "The Global Jukebox by region, country or division"
     from geomusic.corpora.jukebox import jukebox_corpus
     c = jukebox_corpus(data/'cantometrics_data.csv', data/'cantometrics_societies.csv', label=label)
     t = c.tracks.assign(country=c.tracks[label])
-    t = t[t.groupby('country').country.transform('size') >= min_songs].reset_index(drop=True)
+    of = t.groupby('country').group
+    t = t[(of.transform('size') >= min_songs) & (of.transform('nunique') >= min_societies)].reset_index(drop=True)
     who, rest = ('extra_trees', 'discriminant_trees', 'kernel_regression', 'network'), (*SIMPLE, 'logistic_regression', 'random_forest')
     return Board(f"The Global Jukebox by {label}, {'societies apart' if grouped else 'songs at random'}", t, _graded(t, c.report['features']),
                  who if grouped else ('extra_trees',), rest if grouped else (), grouped, 5)
@@ -154,11 +155,11 @@ def _spotify(data, min_artists=0, most=None):
                  ('leafy_trees', 'network_large'), (*SIMPLE, 'logistic_regression', 'gradient_boosting'), True, 5, 2)
 
 # %% ../../nbs/judging/09_boards.ipynb #7c181af0
-BOARDS = {
+BOARDS:dict = {
     'origin': _origin, 'origin_blocked': partial(_origin, grouped=True),
-    'jukebox_region': partial(_jukebox, label='region'), 'jukebox_country': partial(_jukebox, label='country', min_songs=20),
+    'jukebox_region': partial(_jukebox, label='region'), 'jukebox_country': partial(_jukebox, label='country', min_songs=20, min_societies=3),
     'jukebox_division': partial(_jukebox, label='division'),
-    'jukebox_region_rows': partial(_jukebox, label='region', grouped=False), 'jukebox_country_rows': partial(_jukebox, label='country', min_songs=20, grouped=False),
+    'jukebox_region_rows': partial(_jukebox, label='region', grouped=False), 'jukebox_country_rows': partial(_jukebox, label='country', min_songs=20, min_societies=3, grouped=False),
     'markets': _markets, 'markets_repeated': partial(_markets, repeated=True),
     'spotify_26': partial(_spotify, min_artists=50), 'spotify_57': partial(_spotify, most=57)}
 

@@ -26,7 +26,7 @@ def weighted_predictions(
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    train, rows, x, weight = *_sides(x, tracks, side), _weights(tracks.country[tracks.split == 'train'], weights)
+    (train, rows, x), weight = _sides(x, tracks, side), _weights(tracks.country[tracks.split == 'train'], weights)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=1000, class_weight=weight)).fit(x[train], tracks.country[train].astype(str))
     return predictions_table(tracks[rows], model.predict_proba(x[rows]), list(model.classes_))
 

@@ -327,7 +327,7 @@ def great_circle(
     s, angle = np.linspace(0, 1, n)[:, None], np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)
     if np.pi - angle < 1e-6:
         half = great_circle(lat_deg, lon_deg, *((90, 0) if abs(lat_deg) < 89.9 else (0, 0)), n)
-        other = great_circle(*half[-1], to_lat_deg, to_lon_deg, n)
+        other = great_circle(half[-1, 0], half[-1, 1], to_lat_deg, to_lon_deg, n)
         return np.r_[half[::2], other[1::2]]
     way = a + s*(b - a) if angle < 1e-9 else np.sin((1 - s)*angle)*a + np.sin(s*angle)*b  # (n, 3)
     return np.stack(from_unit(way), -1)

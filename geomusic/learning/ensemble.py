@@ -98,7 +98,7 @@ def fit_stack(
         raise InputError(f'{labels[n_groups.argmin()]} has {n_groups.min()} groups among the {len(y)} validation rows that all members see, and stacking needs two', 'Take `weighted`, or split with more validation rows.')
     folds = list(StratifiedGroupKFold(min(5, int(n_groups.min())), shuffle=True, random_state=seed).split(x, y, groups))
     losses = {C: _left_out_loss(x, y, len(labels), C, folds) for C in PENALTIES}
-    best = min(losses, key=losses.get)
+    best = min(losses, key=losses.__getitem__)
     model = _regression(x, y, best)
     coef, intercept = model.coef_, model.intercept_    # (C, K * C), (C,); one row for two countries
     if len(labels) == 2: coef, intercept = np.vstack([0*coef, coef]), np.append(0., intercept)
@@ -247,14 +247,13 @@ def combine(
     "One answer of many."
     out = average(proba, None if ens.how == 'average' else ens.weights)    # (N, C)
     whole = np.isfinite(proba).all((0, 2))    # (N,)
-    if ens.how == 'stacked' and whole.any(): out[whole] = stacked(proba[:, whole], ens.stack)    # (N, C)
+    if ens.stack and ens.how == 'stacked' and whole.any(): out[whole] = stacked(proba[:, whole], ens.stack)    # (N, C)
     return out
 
 # %% ../../nbs/learning/02_ensemble.ipynb #8331cdf3
 def _has(corpus, name):
     "Is there anything this view could be made of?"
-    if corpus.folder is None: raise InputError('the corpus has no folder', 'Save it first with `save_corpus`.')
-    if (Path(corpus.folder)/'views'/f'{name}.json').exists(): return True
+    if (corpus.home/'views'/f'{name}.json').exists(): return True
     if name == 'melody': return {'midi', 'dur_ql'} <= set(corpus.tracks)
     return bool((corpus.tracks.audio != '').any()) or name == 'tabular' and bool(table_features(corpus))
 
@@ -368,7 +367,8 @@ def ask_about_file(
     table = Path(path).suffix.lower() in ('.csv', '.parquet')
     can = [view_name(r) in (('tabular',) if table else sound_views()) for r in ens.runs]    # (K,)
     if not any(can): raise InputError(f"the members see {', '.join(ens.views)}, and {path} has none of that", 'Ask an ensemble with a member of tabular, melspec or sequence.')
-    answers, problems = [None]*len(ens.runs), []
+    answers:list = [None]*len(ens.runs)
+    problems = []
     for k in np.flatnonzero(can):
         try: answers[k] = predict_file(ens.runs[k], path)[ens.labels]
         except SoundError: raise

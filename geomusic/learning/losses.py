@@ -52,6 +52,7 @@ def spread_targets(
 # %% ../../nbs/learning/01_losses.ipynb #73202008
 class SoftCrossEntropy(nn.Module):
     "Cross-entropy against a row of targets for each class."
+    weight:Tensor; targets:Tensor; shift:Tensor
     def __init__(self,
         targets, # rows sum to one, (C, C)
         weight=None # of each class, (C,); None: all equal
@@ -80,6 +81,7 @@ class SoftCrossEntropy(nn.Module):
 # %% ../../nbs/learning/01_losses.ipynb #c473bb9d
 class ExpectedKm(SoftCrossEntropy):
     "Expected great-circle distance under the softmax, mixed with cross-entropy."
+    cost:Tensor
     def __init__(self,
         targets, # rows sum to one, for the cross-entropy, (C, C)
         km, # distances, (C, C)
@@ -99,6 +101,7 @@ class ExpectedKm(SoftCrossEntropy):
 # %% ../../nbs/learning/01_losses.ipynb #4fd951ef
 class Hierarchical(SoftCrossEntropy):
     "Cross-entropy over countries, and over the regions they make up."
+    region:Tensor; outside:Tensor
     def __init__(self,
         targets, # rows sum to one, (C, C)
         regions, # name of the region of each label, (C,)
@@ -106,10 +109,10 @@ class Hierarchical(SoftCrossEntropy):
         weight=None # of each class, (C,)
     ):
         super().__init__(targets, weight)
-        self.regions, number = np.unique(np.asarray(regions, dtype=str), return_inverse=True)
-        self.regions, self.region_weight, number = self.regions.tolist(), region_weight, torch.as_tensor(number)    # (C,)
-        self.register_buffer('region', number)
-        self.register_buffer('outside', torch.where(number == torch.arange(len(self.regions))[:, None], 0., -torch.inf))    # (R, C)
+        names, number = np.unique(np.asarray(regions, dtype=str), return_inverse=True)
+        self.regions, self.region_weight = names.tolist(), region_weight
+        self.register_buffer('region', torch.as_tensor(number))    # (C,)
+        self.register_buffer('outside', torch.where(self.region == torch.arange(len(self.regions))[:, None], 0., -torch.inf))    # (R, C)
 
     def region_logp(self, logp:Tensor) -> Tensor: return (logp[:, None] + self.outside).logsumexp(2)    # (B, C) -> (B, R)
     def each(self, logp:Tensor, y:Tensor) -> Tensor:    # (B, C), (B,) or (B, C)

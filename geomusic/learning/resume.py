@@ -93,7 +93,7 @@ class Keeper:
         if not self.path.exists(): return False
         state = _read_state(self.path)
         if (found := _first_difference(state['about'], self.about)):
-            key, then, now = found[0].removeprefix('config.'), *found[1:]
+            key, then, now = found[0].removeprefix('config.'), found[1], found[2]
             what = f'its rows or labels are others ({key})' if '.' not in key else f'`{key}` was {then!r} and is now {now!r}'
             raise InputError(f'{self.path} cannot be resumed: {what}', 'Ask for what it was begun with, or train anew without --resume.')
         for k, p in parts.items():

@@ -182,7 +182,8 @@ def make_sampler(
     first:dict|None=None # the point of trial 0, or of the first that was not given up
 ): # an Optuna sampler
     "A TPE sampler whose random numbers depend on the seed and the number of the trial, and on nothing that happened before."
-    BaseSampler, TPE = _optuna().samplers.BaseSampler, _optuna().samplers.TPESampler
+    _optuna()
+    from optuna.samplers import BaseSampler, TPESampler as TPE
     class Numbered(BaseSampler):
         def _tpe(self, trial):
             with warnings.catch_warnings(action='ignore'): return TPE(seed=(seed*1_000_003 + trial.number) % 2**32, multivariate=True, constant_liar=True)    # 4.x calls both experimental
@@ -382,7 +383,7 @@ def _stoppable():
 @dataclass
 class SearchTask:
     "What every worker of a search needs to know."
-    corpus:object # a Corpus, split, with a folder
+    corpus:Corpus # split, with a folder
     config:Config # settings of everything that is not searched
     space:dict # of `check_space`
     storage:str # a journal file or the URL of a database

@@ -52,7 +52,7 @@ def make_optimizer(
     training:TrainingConfig
 ): # a torch optimiser
     "The optimiser of the settings."
-    kw = dict(lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
+    kw:dict = dict(lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
     if training.optimizer == 'sgd': return torch.optim.SGD(model.parameters(), momentum=training.momentum, nesterov=training.nesterov, **kw)
     return dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW)[training.optimizer](model.parameters(), betas=training.betas, **kw)
 
@@ -66,8 +66,7 @@ def make_scheduler(
     from torch.optim import lr_scheduler as lr
     t, total = training, steps*training.num_epochs + 1
     patience = t.early_stopping_patience//3 if t.scheduler_patience is None else t.scheduler_patience
-    mode = 'min' if t.early_stopping_metric == 'val_loss' else 'max'
-    if t.scheduler == 'reduce_on_plateau': return lr.ReduceLROnPlateau(optimizer, mode, t.scheduler_factor, patience, min_lr=t.scheduler_min_lr), None
+    if t.scheduler == 'reduce_on_plateau': return lr.ReduceLROnPlateau(optimizer, 'min' if t.early_stopping_metric == 'val_loss' else 'max', t.scheduler_factor, patience, min_lr=t.scheduler_min_lr), None
     each_step = dict(one_cycle=lambda: lr.OneCycleLR(optimizer, t.learning_rate, total_steps=total, pct_start=t.scheduler_warmup, cycle_momentum=False),
                      cosine=lambda: lr.CosineAnnealingLR(optimizer, total, t.scheduler_min_lr), step=lambda: lr.StepLR(optimizer, t.scheduler_step_epochs*steps, t.scheduler_gamma))
     return None, each_step[t.scheduler]() if t.scheduler in each_step else None

@@ -22,8 +22,7 @@ def best_epoch(
     metric:str='val_loss' # a column; the lowest wins if its name ends with loss, else the highest
 ): # its number; None where the column is missing or holds no number
     "The epoch that did best on validation, the first of equals."
-    values = history[metric].dropna() if metric in history else ()
-    if not len(values): return None
+    if metric not in history or not len(values := history[metric].dropna()): return None
     row = values.idxmin() if metric.endswith('loss') else values.idxmax()
     return int(history.epoch[row])
 
@@ -148,9 +147,10 @@ def _need(package, key):
 # %% ../../nbs/learning/04_trackers.ipynb #f55cec30
 def log_with(
     config:Config
-) -> list: # for `Accelerator(log_with=...)`; None without trackers, as accelerate warns of an empty list
+) -> list|None: # for `Accelerator(log_with=...)`; None without trackers, as accelerate warns of an empty list
     "The trackers of the settings: TensorBoard, Weights & Biases, both or none."
-    e, out = config.experiment, []
+    e = config.experiment
+    out:list = []
     if e.tensorboard:
         _need('tensorboard', f'experiment.tensorboard is {e.tensorboard}')
         out.append(TensorBoard(Path(e.tensorboard).expanduser()/run_name(config)))

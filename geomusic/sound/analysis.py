@@ -84,7 +84,8 @@ def typed_numbers(
     words # such as ['dur_s=10', 'excerpt=start']
 ) -> dict: # field of `Analysis` -> value
     "Numbers of an analysis as they are typed; an unknown name, or a word where a number belongs, is an `InputError`."
-    kinds, values = {f.name: f.type for f in fields(Analysis)}, {}
+    kinds:dict = {f.name: f.type for f in fields(Analysis)}
+    values = {}
     for word in words:
         name, _, value = word.partition('=')
         check_choice(name, kinds, 'number of an analysis')

@@ -8,6 +8,7 @@ __all__ = ['ALGORITHM', 'PATIENCE_S', 'REMEDY', 'row_keys', 'identify', 'Task', 
 
 # %% ../../nbs/sound/06_engine.ipynb #141de825
 import hashlib, json, os, signal, sys, threading, time, zlib
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -60,7 +61,7 @@ def identify(
     "The content of every sound file; one that is gone has the hash it had, one that cannot be read has none."
     from joblib import Parallel, delayed
     from tqdm.auto import tqdm
-    root, store, audios = Path(corpus.folder), Path(corpus.folder)/'views'/'files.parquet', corpus.tracks.audio.fillna('').astype(str)
+    root, store, audios = corpus.home, corpus.home/'views'/'files.parquet', corpus.tracks.audio.fillna('').astype(str)
     known = {r[0]: r for r in _remembered(store)}
     seen = {audio: _stat(root/audio) for audio in audios.unique() if audio}
     fresh = [audio for audio, s in seen.items() if s and (audio not in known or known[audio][1:3] != s)]
@@ -132,11 +133,11 @@ def _row(name, x, a, dtype):
 @dataclass
 class Pool:
     "Where tasks are computed."
-    submit:object            # Task -> Future of Made
+    submit:Callable          # Task -> Future of Made
     window:int               # tasks under way at a time
     deaths:tuple             # exceptions that mean: the process that had it is dead
-    alone:object = None      # Task -> Future, in a process that may die; None: as `submit`
-    alive:object = None      # () -> is anybody there to work? None: always
+    alone:Callable|None = None  # Task -> Future, in a process that may die; None: as `submit`
+    alive:Callable|None = None  # () -> is anybody there to work? None: always
 
 # %% ../../nbs/sound/06_engine.ipynb #c3869659
 def in_worker(
@@ -308,7 +309,7 @@ def corpus_analysis(
     "The analysis of a view, or of another one of sound, or else the defaults with the corpus's own dur_s."
     known = {f.name for f in fields(Analysis)}
     for n in (name, *AUDIO_VIEWS):
-        there = _made_from(Path(corpus.folder)/'views', n).get('analysis')
+        there = _made_from(corpus.home/'views', n).get('analysis')
         if isinstance(there, dict): break
     else: there = dict(dur_s=corpus.report.get('dur_s', 30.))
     return Analysis(**{k: v for k, v in there.items() if k in known} | numbers)
@@ -443,7 +444,6 @@ def _check(corpus, names, backend, scheduler, n_jobs):
     if backend == 'dask' and not scheduler:
         raise InputError('the backend `dask` needs a scheduler', "Give its address, such as tcp://HOST:8786, or `local` for a cluster of this machine's cores.")
     if n_jobs == 0: raise InputError('n_jobs is 0', 'Give a number of processes, or -1 for one a core.')
-    if corpus.folder is None: raise InputError('the corpus has no folder', 'Save it first with `save_corpus`.')
     for n in names: view_shape(n)
 
 def _whole(corpus, name, home, progress):
@@ -496,8 +496,8 @@ def extract(
     listed = lambda words: (words,) if isinstance(words, str) else tuple(dict.fromkeys(words))
     names, retry = listed(names), listed(retry)
     _check(corpus, names, backend, scheduler, n_jobs)
-    home, from_table = Path(corpus.folder)/'views', table_features(corpus)
-    given = [n for n in names if _made_from(home, n).get('analysis') == GIVEN and _is_done(home, Plan(n, None, '', [], None), corpus.tracks.track_id)]
+    home, from_table = corpus.home/'views', table_features(corpus)
+    given = [n for n in names if _made_from(home, n).get('analysis') == GIVEN and _is_done(home, Plan(n, Analysis(), '', [], np.empty(0, bool)), corpus.tracks.track_id)]
     whole = [n for n in names if n not in given and (n == 'melody' or n == 'tabular' and from_table)]
     sound = [n for n in names if n not in given + whole]
     for n in whole: _whole(corpus, n, home, progress)

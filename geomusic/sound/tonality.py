@@ -130,7 +130,7 @@ def key_of_profile(
     "The key that fits a pitch-class profile best; C major with strength 0 for silence."
     r = key_correlations(pcp, profile)
     minor, key = np.unravel_index(r.argmax(), r.shape)
-    contrast = lambda x: np.std(x)/max(np.mean(x), 1e-12)
+    contrast = lambda x: np.std(x)/max(float(np.mean(x)), 1e-12)
     slope = max(r.max(), 0)*contrast(np.sqrt(pcp))/contrast(KEY_PROFILES[profile][minor])
     return dict(key=int(key), mode=int(1 - minor), key_strength=float(max(r.max(), 0)*slope**2/(slope**2 + HALF_CLEAR**2)))
 
@@ -161,7 +161,7 @@ def notated_key(
     "Tonic and mode that a tune's header names."
     m = re.match(r'([A-H])([#b]?)\s*([A-Za-z]*)', text)
     mode = 'm' if m and m[3] == 'm' else m[3][:3].lower() or 'maj' if m else None
-    if mode not in MODE_SHIFT: raise InputError(f'the key `{text}` names no tonic and mode', 'Write a letter, # or b, and a mode, such as `F#m` or `D Dorian`.')
+    if m is None or mode not in MODE_SHIFT: raise InputError(f'the key `{text}` names no tonic and mode', 'Write a letter, # or b, and a mode, such as `F#m` or `D Dorian`.')
     return (SEMITONE[m[1].replace('H', 'B')] + {'#': 1, 'b': -1}.get(m[2], 0)) % 12, mode
 
 # %% ../../nbs/sound/03_tonality.ipynb #ef569717
