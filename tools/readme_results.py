@@ -10,8 +10,8 @@ TRIVIAL = ("chance", "majority", "stratified")
 # what it is, essay, command, and where its rows are: file, condition on them; the first file that is there counts
 BOARD, TRAIN = "geomusic board {} --seeds {}", "python tools/train_corpora.py"
 CORPORA = [
-    ("folk tunes, 3 countries", "folk_tunes", "geomusic demo --per-country 300 --seeds 5", [("folk_tunes.csv", "experiment == '3 countries'")]),
-    ("folk tunes, 6 countries", "folk_tunes", "geomusic demo --countries CHN,DEU,FRA,GBR,IRL,LUX --seeds 5", [("folk_tunes.csv", "experiment == '6 countries'")]),
+    ("folk tunes, 3 countries", "folk_tunes", "geomusic demo --per-country 300 --seeds 5 training.mixed_precision=bf16", [("folk_tunes.csv", "experiment == '3 countries'")]),
+    ("folk tunes, 6 countries", "folk_tunes", "geomusic demo --countries CHN,DEU,FRA,GBR,IRL,LUX --per-country 200 --seeds 5 training.mixed_precision=bf16", [("folk_tunes.csv", "experiment == '6 countries'")]),
     ("UCI origins, 33 places", "origin", BOARD.format("origin", 5), [("boards/origin.csv", "")]),
     ("the same, neighbours kept apart", "origin", BOARD.format("origin_blocked", 1), [("boards/origin_blocked.csv", "")]),
     ("Global Jukebox, 13 regions", "jukebox", BOARD.format("jukebox_region", 1), [("boards/jukebox_region.csv", "")]),
