@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['size_mb', 'InMemory', 'FromDisk', 'reader_errors', 'row_source']
 
-# %% ../nbs/26_rows.ipynb #de02003c
+# %% ../nbs/26_rows.ipynb #c27d602c
 from contextlib import contextmanager
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class FromDisk(torch.utils.data.Dataset):
         for rows, (xb, lengths) in zip(batches, loader):
             yield rows, self.scaler(xb.to(self.device, non_blocking=self.pin), lengths), lengths
 
-# %% ../nbs/26_rows.ipynb #47f17242
+# %% ../nbs/26_rows.ipynb #f1423683
 @contextmanager
 def reader_errors(): # use in a `with` statement
     "An `InputError` for a worker that died while it read batches."
