@@ -5,9 +5,9 @@ python tests/chapter.py --path nbs/01_files.ipynb          # the options are tho
 import re
 from pathlib import Path
 
+import nbdev.test
 from execnb.shell import CaptureShell
 from IPython.core.compilerop import CachingCompiler
-from nbdev.test import nbdev_test
 
 AT = {}  # the id of an exported cell: its module, and the number of lines above it
 for module in sorted((Path(__file__).parent.parent / "geomusic").rglob("*.py")):
@@ -34,7 +34,5 @@ class Shell(CaptureShell):
 
 
 if __name__ == "__main__":
-    import nbdev.test
-
     nbdev.test.CaptureShell = Shell
-    nbdev_test()
+    nbdev.test.nbdev_test()

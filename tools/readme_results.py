@@ -7,19 +7,19 @@ import pandas as pd
 
 ROOT = Path(__file__).parent.parent
 TRIVIAL = ("chance", "majority", "stratified")
-# what it is, essay, command, and where its rows are: file, condition on them; the first file that is there counts
+# what it is, essay, command, and where its rows are: file, condition on them
 BOARD, TRAIN = "geomusic board {} --seeds {}", "python tools/train_corpora.py"
 CORPORA = [
-    ("folk tunes, 3 countries", "folk_tunes", "geomusic demo --per-country 300 --seeds 5 training.mixed_precision=bf16", [("folk_tunes.csv", "experiment == '3 countries'")]),
-    ("folk tunes, 6 countries", "folk_tunes", "geomusic demo --countries CHN,DEU,FRA,GBR,IRL,LUX --per-country 200 --seeds 5 training.mixed_precision=bf16", [("folk_tunes.csv", "experiment == '6 countries'")]),
-    ("UCI origins, 33 places", "origin", BOARD.format("origin", 5), [("boards/origin.csv", "")]),
-    ("the same, neighbours kept apart", "origin", BOARD.format("origin_blocked", 1), [("boards/origin_blocked.csv", "")]),
-    ("Global Jukebox, 13 regions", "jukebox", BOARD.format("jukebox_region", 1), [("boards/jukebox_region.csv", "")]),
-    ("Global Jukebox, 54 countries", "jukebox", BOARD.format("jukebox_country", 1), [("boards/jukebox_country.csv", "")]),
-    ("Spotify, 26 countries", "spotify", BOARD.format("spotify_26", 1), [("boards/spotify_26.csv", "")]),
-    ("Spotify, 57 countries", "spotify", BOARD.format("spotify_57", 1), [("boards/spotify_57.csv", "")]),
-    ("charts, 42 markets", "markets", BOARD.format("markets", 1), [("boards/markets.csv", "")]),
-    ("the control, stations drawn by lot", "corpora", TRAIN, [("corpora.csv", "corpus == 'mirage-region'")]),
+    ("folk tunes, 3 countries", "folk_tunes", "geomusic demo --per-country 300 --seeds 5 training.mixed_precision=bf16", "folk_tunes.csv", "experiment == '3 countries'"),
+    ("folk tunes, 6 countries", "folk_tunes", "geomusic demo --countries CHN,DEU,FRA,GBR,IRL,LUX --per-country 200 --seeds 5 training.mixed_precision=bf16", "folk_tunes.csv", "experiment == '6 countries'"),
+    ("UCI origins, 33 places", "origin", BOARD.format("origin", 5), "boards/origin.csv", ""),
+    ("the same, neighbours kept apart", "origin", BOARD.format("origin_blocked", 1), "boards/origin_blocked.csv", ""),
+    ("Global Jukebox, 13 regions", "jukebox", BOARD.format("jukebox_region", 1), "boards/jukebox_region.csv", ""),
+    ("Global Jukebox, 54 countries", "jukebox", BOARD.format("jukebox_country", 1), "boards/jukebox_country.csv", ""),
+    ("Spotify, 26 countries", "spotify", BOARD.format("spotify_26", 1), "boards/spotify_26.csv", ""),
+    ("Spotify, 57 countries", "spotify", BOARD.format("spotify_57", 1), "boards/spotify_57.csv", ""),
+    ("charts, 42 markets", "markets", BOARD.format("markets", 1), "boards/markets.csv", ""),
+    ("the control, stations drawn by lot", "corpora", TRAIN, "corpora.csv", "corpus == 'mirage-region'"),
 ]
 
 
@@ -37,13 +37,11 @@ def best(rows: pd.DataFrame) -> dict:
 
 def results(folder=ROOT / "nbs" / "results") -> pd.DataFrame:  # a row a corpus
     "The best row of each corpus whose results are there."
-    out, seen = [], set()
-    for what, essay, command, sources in CORPORA:
-        for name, condition in sources:
-            if what in seen or not (Path(folder) / name).exists(): continue
-            rows = pd.read_csv(Path(folder) / name)
-            out.append(dict(what=what, essay=essay, command=command) | best(rows.query(condition) if condition else rows))
-            seen.add(what)
+    out = []
+    for what, essay, command, name, condition in CORPORA:
+        if not (Path(folder) / name).exists(): continue
+        rows = pd.read_csv(Path(folder) / name)
+        out.append(dict(what=what, essay=essay, command=command) | best(rows.query(condition) if condition else rows))
     return pd.DataFrame(out)
 
 
