@@ -78,10 +78,13 @@ def view_lock(
     with disk_errors(home):
         home.mkdir(parents=True, exist_ok=True)
         lock, owner = FileLock(home/'.lock'), home/'.owner.json'
-        try: lock.acquire(timeout=0)
-        except Timeout:
-            who = read_json(owner) if owner.exists() else {}
-            print(f"{home} is being written by process {who.get('pid', '?')} on {who.get('host', '?')} since {who.get('since', '?')}: waiting for it", file=sys.stderr, flush=True)
+        for _ in range(50):  # whoever got it a moment ago has not yet said who it is
+            with suppress(Timeout): lock.acquire(timeout=.1)
+            if lock.is_locked or owner.exists(): break
+        if not lock.is_locked:
+            who = 'another process'
+            with suppress(InputError, KeyError, TypeError): who = 'process {pid} on {host} since {since}'.format(**read_json(owner))  # gone, if the other has just ended
+            print(f'{home} is being written by {who}: waiting for it', file=sys.stderr, flush=True)
             lock.acquire(poll_interval=.2)
     try:
         with disk_errors(home): write_json(owner, dict(pid=os.getpid(), host=socket.gethostname(), since=time.strftime('%Y-%m-%d %H:%M:%S')))

@@ -6,23 +6,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zlib
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from filelock import FileLock
 
 import geomusic.sound.engine as engine
 from geomusic.corpus import Corpus, load_corpus, save_corpus
-from geomusic.files import InputError, read_json
+from geomusic.files import InputError, read_json, write_json
 from geomusic.rerun import write_provenance
 from geomusic.sound.analysis import Analysis
 from geomusic.sound.engine import Made, Pool, Task, extract, refused_rows, row_keys, stream, views_account
-from geomusic.store import Part, RowFile, read_journal
+from geomusic.store import Part, RowFile, read_journal, view_lock
 from geomusic.views import AUDIO_VIEWS, View, load_view, store_view, verify_view, views_of_sound
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +49,7 @@ class Hook:
                 os.write(log, (name + chr(10)).encode()); os.close(log)
                 if name.startswith("deadly"): os._exit(11)
                 time.sleep(float(os.environ.get("ENGINE_SLEEP", 0)))
+                while os.path.exists(os.environ.get("ENGINE_GATE", "")): time.sleep(.01)
                 return real(path, *args, **kw)
             module.load_audio = load_audio
         spec.loader.exec_module = exec_module
@@ -98,9 +101,9 @@ class Runs:
         self.run.write_text(RUN)
         self.env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(tmp / "site"), str(ROOT)]), ENGINE_LOG=str(self.log))
 
-    def start(self, folder, sleep=0.0, **how):
-        return subprocess.Popen([sys.executable, str(self.run), str(folder), json.dumps(how)], env=self.env | dict(ENGINE_SLEEP=str(sleep)), stderr=subprocess.PIPE,
-                                stdout=subprocess.PIPE, text=True, start_new_session=True)
+    def start(self, folder, sleep=0.0, gate="", **how):  # gate: a file; as long as it is there, nothing is decoded
+        env = self.env | dict(ENGINE_SLEEP=str(sleep), ENGINE_GATE=str(gate))
+        return subprocess.Popen([sys.executable, str(self.run), str(folder), json.dumps(how)], env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def finish(self, folder, ok=True, **how):
         p = self.start(folder, **how)
@@ -306,14 +309,42 @@ def test_a_corpus_without_a_folder_is_refused(ask, tmp_path, monkeypatch):
 
 
 def test_two_runs_in_one_folder(quiet, tmp_path, runs):
-    folder = clean(quiet, tmp_path / "corpus")
-    both = [runs.start(folder, n_jobs=1, sleep=0.1) for _ in range(2)]
-    err = [p.communicate(timeout=300)[1] for p in both]
-    assert [p.returncode for p in both] == [0, 0], err
+    folder, gate = clean(quiet, tmp_path / "corpus"), tmp_path / "gate"
+    gate.touch()
+    first = runs.start(folder, n_jobs=1, gate=gate)
+    while not runs.decoded():
+        time.sleep(0.01)
+    second = runs.start(folder, n_jobs=1)
+    said = second.stderr.readline()
+    gate.unlink()
+    err = [p.communicate(timeout=300)[1] for p in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], err
     assert sorted(runs.decoded()) == sorted(Path(a).name for a in load_corpus(folder).tracks.audio), "each file once"
     assert arrays(folder) == arrays(quiet)
-    waited = [e for e in err if "waiting for it" in e]
-    assert len(waited) == 1 and f"process {both[err.index(waited[0]) - 1].pid} on " in waited[0]
+    assert f"is being written by process {first.pid} on " in said and said.endswith(": waiting for it\n") and "waiting" not in "".join(err)
+
+
+@pytest.mark.parametrize(("owner", "name"), [(dict(pid=7, host="attic", since="noon"), "process 7 on attic since noon"), (dict(pid=7), "another process")])
+def test_an_owner_that_says_late_who_it_is(tmp_path, capsys, owner, name):
+    held, said = threading.Event(), []
+
+    def other():
+        with FileLock(tmp_path / ".lock"):
+            held.set()
+            time.sleep(0.3)  # the lock is taken, the name is not there
+            write_json(tmp_path / ".owner.json", owner)
+            end = time.monotonic() + 60
+            while not (said and said[-1].endswith("waiting for it\n")) and time.monotonic() < end:
+                said.append(capsys.readouterr().err)
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as aside:
+        done = aside.submit(other)
+        held.wait()
+        with view_lock(tmp_path):
+            assert read_json(tmp_path / ".owner.json")["pid"] == os.getpid()
+        done.result()
+    assert "".join(said) == f"{tmp_path} is being written by {name}: waiting for it\n"
 
 
 def test_a_dead_owner_leaves_no_lock(quiet, tmp_path, runs):
