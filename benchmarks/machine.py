@@ -1,6 +1,7 @@
 "What a measurement was made on: every benchmark of speed writes it beside its numbers."
 import os
 import platform
+import resource
 from contextlib import suppress
 from importlib.metadata import version
 
@@ -13,3 +14,10 @@ def machine(*packages):
     with suppress(ValueError, OSError, AttributeError):
         memory_gb = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
     return dict(cpu=cpu, cores=os.cpu_count(), memory_gb=memory_gb, load=round(os.getloadavg()[0], 2), system=platform.system(), python=platform.python_version(), **{p: version(p) for p in ("torch", *packages)})
+
+
+def peak_mb():
+    "The largest memory that this process ever had; not by `ru_maxrss`, which counts what its parent held when it was started, unless there is nothing else"
+    with suppress(OSError, StopIteration), open("/proc/self/status") as f:
+        return int(next(line for line in f if line.startswith("VmHWM")).split()[1]) / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -24,7 +24,7 @@ for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from machine import machine  # noqa: E402
+from machine import machine, peak_mb  # noqa: E402
 
 OUT, CLASSES = Path(__file__).with_suffix(".json"), 57
 
@@ -170,10 +170,6 @@ JOBS = dict(  # name: (job, sizes, what is counted)
 def spent():
     "CPU seconds of this process and its children"
     return sum(r.ru_utime + r.ru_stime for r in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
-
-
-def peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def now_mb():

@@ -187,7 +187,12 @@ def _papermill(plan, folder):
     passed = plan['parameters'] | dict(out=str(folder/'work'))
     (folder/'work').mkdir(exist_ok=True)
     try:
-        nb = pm.execute_notebook(plan['template'], folder/'running.ipynb', passed, cwd=plan['cwd'], progress_bar=False, kernel_name='python3', log_output=False)
+        for tries_left in (2, 1, 0):
+            try:
+                nb = pm.execute_notebook(plan['template'], folder/'running.ipynb', passed, cwd=plan['cwd'], progress_bar=False, kernel_name='python3', log_output=False, start_timeout=600)
+                break
+            except RuntimeError as e:  # the kernel's ports are chosen before it binds them: who takes one meanwhile kills it. Nothing was executed yet
+                if not tries_left or 'before replying to kernel_info' not in str(e): raise
         return _not_used(nb, passed, folder/'work'/'metrics.json')
     except pm.PapermillExecutionError as e: return f'{e.ename}: {e.evalue}'.strip()
     except Exception as e:

@@ -10,6 +10,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # nbdev_test and geomusic of this environment
 
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# No deadline and no complaint about slow drawing, which tell of a busy machine; and the same examples each time: who changes something else is not told of a new one
+settings.register_profile("here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background; children would inherit it, and tests of Ctrl-C wait for nothing
     signal.signal(signal.SIGINT, signal.default_int_handler)

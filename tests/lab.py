@@ -30,6 +30,7 @@ from urllib.parse import quote, urlparse
 import pytest
 from conftest import ROOT
 
+PATIENCE_MS = 300_000  # of a browser. A machine that is busy elsewhere can be ten times slower for a minute; what is there is not waited for
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 FLAGS = ("--no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic --no-first-run --disable-background-networking --disable-component-update "
          "--disable-sync --autoplay-policy=no-user-gesture-required").split()
@@ -81,8 +82,8 @@ class Lab:
         if hasattr(os, "geteuid") and os.geteuid() == 0: args.append("--allow-root")
         with self.log.open("w") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "jupyterlab", *args], cwd=self.folder, env=_environment(home), stdout=log, stderr=log, start_new_session=True)
-        said = _wait("JupyterLab started", lambda: next(runtime.glob("jpserver-*.json"), None), 60, self.process, self.log)
-        self.url = _wait("its address", lambda: _read(said), 10)["url"]
+        said = _wait("JupyterLab started", lambda: next(runtime.glob("jpserver-*.json"), None), 600, self.process, self.log)
+        self.url = _wait("its address", lambda: _read(said), 100)["url"]
 
     def stop(self): _stop(self.process)
 
@@ -114,7 +115,7 @@ class VoilaApp:
         self.url = f"http://{self.host}/"
         args = [sys.executable, "-m", "voila", Path(notebook).name, "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
         with self.log.open("w") as log: self.process = subprocess.Popen(args, cwd=home, env=_environment(home) | env, stdout=log, stderr=log, start_new_session=True)
-        _wait("Voilà started", self.answers, 60, self.process, self.log)
+        _wait("Voilà started", self.answers, 600, self.process, self.log)
 
     def answers(self):
         with socket.socket() as s: return s.connect_ex(("127.0.0.1", int(self.host.split(":")[1]))) == 0
@@ -152,6 +153,7 @@ def chromium():
 def new_page(chromium, allowed=(), offline=False, **device):
     "A page that speaks with `allowed` hosts and ports only; what goes wrong is noted in `page.trouble`; `page.shot(name)` keeps a picture"
     context = chromium.new_context(**(dict(viewport=dict(width=1280, height=1000)) | device), offline=offline)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.trouble = []
     outside = lambda url: url.split(":")[0] in ("http", "https", "ws", "wss") and urlparse(url).netloc not in allowed
@@ -181,8 +183,8 @@ def open_notebook(lab, chromium):
         name = lab.add(notebook)
         page.run_all, page.restart, page.name = MethodType(run_all, page), MethodType(restart, page), name
         page.goto(f"{lab.url}lab/workspaces/{secrets.token_hex(3)}/tree/{quote(name)}?token={lab.token}")
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        page.wait_for_selector(".jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status='idle'], .jp-Notebook-ExecutionIndicator", state="attached", timeout=60_000)
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        page.wait_for_selector(".jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status='idle'], .jp-Notebook-ExecutionIndicator", state="attached")
         if page.locator(".jp-SideBar.jp-mod-left .lm-TabBar-tab.lm-mod-current").count(): page.keyboard.press("Control+b")  # the list of files takes room
         return page
     yield open_
@@ -197,7 +199,7 @@ KERNEL = """async (path) => {
 }"""
 
 
-def run_all(page, timeout_s=120, allow_errors=False):
+def run_all(page, timeout_s=900, allow_errors=False):
     "Run all cells from the menu, wait until the kernel has nothing to do, and fail with the traceback if a cell failed"
     deadline = time.monotonic() + timeout_s
     while page.evaluate(KERNEL, page.name) not in ("idle",):  # a kernel that has not started yet
@@ -231,10 +233,10 @@ def restart(page):
     "The kernel dies with all it knew, a new one comes, and the page is opened again (JupyterLab goes on sending to the old kernel's subshell if it is not)"
     assert page.evaluate(RESTART, page.name) == 200
     page.reload()
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
 
 
-def until(page, expression, timeout_s=10, instead="document.title"):
+def until(page, expression, timeout_s=300, instead="document.title"):
     "Wait until an expression in the page is true; `instead` is asked when it never is"
     end = time.monotonic() + timeout_s
     while not page.evaluate(expression):

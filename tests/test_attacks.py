@@ -21,7 +21,7 @@ import pytest
 import soundfile as sf
 import torch
 import yaml
-from lab import chromium  # noqa: F401 - a fixture
+from lab import PATIENCE_MS, chromium  # noqa: F401 - a fixture
 
 from geomusic.config import load_config
 from geomusic.corpus import Corpus, load_corpus, save_corpus
@@ -501,10 +501,11 @@ def test_no_page_runs_a_name(tmp_path):
 def ran(browser, path, wait):
     "Dialogs that a page opened, and scripts and handlers in it that are not ours"
     context = browser.new_context(offline=True)
+    context.set_default_timeout(PATIENCE_MS)
     page, told = context.new_page(), []
     page.on("dialog", lambda d: (told.append(f"dialog: {d.message}"), d.dismiss()))
     page.goto(path.as_uri(), wait_until="load")
-    if wait: page.wait_for_selector(wait, state="attached", timeout=20_000)
+    if wait: page.wait_for_selector(wait, state="attached")
     page.wait_for_timeout(300)
     told += page.evaluate("[...document.querySelectorAll('*')].filter(e => e.tagName == 'SCRIPT' && e.textContent.trim().startsWith('alert(') || [...e.attributes].some(a => /^on/.test(a.name) || /^javascript:/.test(a.value))).map(e => e.outerHTML.slice(0, 80))")
     context.close()
@@ -623,7 +624,7 @@ except Exception: traceback.print_exc()
 def test_no_secret_is_written_down(tmp_path):
     "A key that is in use leaves no trace in files, messages and tracebacks"
     secret = {name: CANARY for name in SECRETS}
-    done = subprocess.run([sys.executable, "-c", TINY], cwd=tmp_path, env=os.environ | secret, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", TINY], cwd=tmp_path, env=os.environ | secret, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0 and done.stdout.strip().endswith("True") and "does not let us in" in done.stderr, done.stderr[-2000:]
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) >= 4
     assert leaks(tmp_path, done.stdout, done.stderr) == []

@@ -85,11 +85,14 @@ def test_the_same_seed_gives_the_same_metrics(work):
 
 
 def test_ctrl_c_is_not_a_crash(work):
-    done = subprocess.Popen([sys.executable, "-m", "geomusic.cli", "train", "tunes", "-m", "cnn", "--out", "stopped", "training.num_epochs=500"],
+    done = subprocess.Popen([sys.executable, "-m", "geomusic.cli", "train", "tunes", "-m", "cnn", "--out", "stopped", "training.num_epochs=500", "training.early_stopping_patience=500"],
                             cwd=work, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    time.sleep(15)
+    end = time.monotonic() + 900
+    while not (work / "stopped" / "last.pth").exists():  # an epoch is finished; 499 are not
+        assert done.poll() is None and time.monotonic() < end, "no epoch was finished"
+        time.sleep(0.05)
     os.kill(done.pid, signal.SIGINT)
-    _, err = done.communicate(timeout=120)
+    _, err = done.communicate(timeout=900)
     assert "Traceback" not in err and done.returncode in (0, 130)  # 0: an epoch was finished, its weights are kept and judged
     assert done.returncode == 0 or "interrupted" in err
     assert not list((work / "stopped").glob(".*tmp*")) if (work / "stopped").exists() else True

@@ -487,8 +487,8 @@ def test_ffmpeg_damage(others, tmp_path):
     assert reason(cut("fast.m4a"), dur_s=1.0, where="start") == "corrupt"  # by the promise of its boxes
     assert reason(cut("a.m4a", 1, "a.mp3")) == "mislabelled" and reason(cut("a.m4a", 1, "a.unknown")) == ""
     assert reason(others / "mute.mp4") == "no decoder"
-    (tmp_path / "x.m4a").write_bytes(os.urandom(9999))
-    (tmp_path / "x.bin").write_bytes(b"\0" + os.urandom(9999))
+    (tmp_path / "x.m4a").write_bytes(np.random.default_rng(0).bytes(9999))
+    (tmp_path / "x.bin").write_bytes(b"\0" + np.random.default_rng(0).bytes(9999))
     assert reason(tmp_path / "x.m4a") == "corrupt" and reason(tmp_path / "x.bin") == "no decoder"
 
 

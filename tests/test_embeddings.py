@@ -236,7 +236,7 @@ def test_many_tracks_are_drawn_in_part_first_and_then_whole(tmp_path, impatient)
     z = o.embeddings()
 
     def slow(at=None):
-        if asked: seen.wait(30)
+        if asked: seen.wait(600)
         asked.extend(at)
         return z[at]
     o.embeddings = slow
@@ -247,7 +247,7 @@ def test_many_tracks_are_drawn_in_part_first_and_then_whole(tmp_path, impatient)
     a.search.value = f"b {row} b"
     thread = a.thread
     seen.set()
-    thread.join(30)
+    thread.join(600)
     assert sorted(asked) == list(range(600)) and a.plane.there.all() and "so far" not in a.status.value and (o.cache["embeddings"] == z).all()
     assert a.color.value == "error" and a.bar.layout.display == "none" and [r for _, r in a.tracks.options] == [row]
 
@@ -262,7 +262,7 @@ def test_a_model_that_fails_half_way_says_so(tmp_path, impatient):
         return z[at]
     o.embeddings = breaks
     a = E.explore_embeddings(o, cache=tmp_path).atlas
-    a.thread.join(30)
+    a.thread.join(600)
     assert "the disk is gone" in a.status.value and a.plane.there.sum() == len(asked[0])
     a.color.value = "certainty"
 
@@ -271,12 +271,12 @@ def test_embeddings_are_asked_once_for_a_model_and_its_rows(tmp_path, monkeypatc
     from geomusic.exploring.opened import Opened, demo_run, open_run
     one = open_run(*demo_run("fcnn"), "all")
     a = E.explore_embeddings(one, cache=tmp_path).atlas
-    a.thread.join(30)
+    a.thread.join(600)
     assert len(list(tmp_path.glob("*.npz"))) == 1
     want = one.embeddings()
     assert np.allclose(open_run(*demo_run("fcnn"), "all").embeddings(), want, atol=1e-5)
     fewer = E.explore_embeddings(open_run(*demo_run("fcnn"), "all", limit=100), cache=tmp_path).atlas
-    fewer.thread.join(30)
+    fewer.thread.join(600)
     assert len(fewer.z) == 100 and len(list(tmp_path.glob("*.npz"))) == 2
     monkeypatch.setattr(Opened, "embeddings", lambda self, at=None: self.cache["embeddings"])  # not asked again
     again = open_run(*demo_run("fcnn"), "all")

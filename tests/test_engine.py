@@ -148,7 +148,7 @@ def journaled(folder):
 @pytest.mark.parametrize("n_jobs, deaths", [(1, 24 if LONG else 2), (2, 12 if LONG else 1)])
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(quiet, tmp_path, runs, n_jobs, deaths):
     folder, rng, seen, safe = clean(quiet, tmp_path / "corpus"), random.Random(n_jobs), [], set()
-    while len(seen) < deaths:
+    while len(seen) < deaths or not any(code == -signal.SIGKILL and 0 < n < 24 for code, n in seen):  # one at least in the middle of the work
         mark, moment = len(runs.decoded()), len(safe) + rng.randint(1, 7) if seen or not LONG else 0
         p = runs.start(folder, n_jobs=n_jobs, sleep=0.1)
         if rng.random() < 0.15 and seen:
@@ -157,7 +157,7 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(quiet, tmp_
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.15))
         p.send_signal(signal.SIGKILL)
-        p.communicate(timeout=60)  # ends when its workers are gone as well
+        p.communicate(timeout=600)  # ends when its workers are gone as well
         again = runs.decoded()[mark:]
         assert not safe & set(again) and len(again) == len(set(again)), "a file in the journal was decoded again"
         assert safe <= journaled(folder), "a row was lost"
@@ -173,7 +173,6 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(quiet, tmp_
     last = runs.decoded()[mark:]
     assert sorted([*last, *safe]) == sorted(Path(a).name for a in load_corpus(folder).tracks.audio), "every file once, none lost"
     assert arrays(folder) == arrays(quiet) and verify_view(folder, "melspec").empty and not (folder / "views" / "part").exists()
-    assert any(code == -signal.SIGKILL and 0 < n < 24 for code, n in seen)
     print(f"\n{n_jobs} processes, (exit code, rows that were safe) at each death: {seen}")
 
 
@@ -201,11 +200,11 @@ def test_the_journal_may_end_anywhere(tmp_path):
 def test_ctrl_c_says_how_to_go_on(quiet, tmp_path, runs):
     for n_jobs in (1, 2):
         folder = clean(quiet, tmp_path / f"corpus{n_jobs}")
-        p = runs.start(folder, n_jobs=n_jobs, sleep=0.2)
+        p = runs.start(folder, n_jobs=n_jobs, sleep=1.0)  # there is enough left to do when the signal comes
         while p.poll() is None and len(journaled(folder)) < 3:
             time.sleep(0.01)
         os.killpg(p.pid, signal.SIGINT)  # as a terminal does: to the workers as well
-        _, err = p.communicate(timeout=60)
+        _, err = p.communicate(timeout=600)
         safe, mark = journaled(folder), len(runs.decoded())
         assert p.returncode != 0 and "interrupted: " in err and " of 24 rows are kept" in err and safe
         runs.finish(folder, n_jobs=n_jobs)
@@ -317,7 +316,7 @@ def test_two_runs_in_one_folder(quiet, tmp_path, runs):
     second = runs.start(folder, n_jobs=1)
     said = second.stderr.readline()
     gate.unlink()
-    err = [p.communicate(timeout=300)[1] for p in (first, second)]
+    err = [p.communicate(timeout=900)[1] for p in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], err
     assert sorted(runs.decoded()) == sorted(Path(a).name for a in load_corpus(folder).tracks.audio), "each file once"
     assert arrays(folder) == arrays(quiet)
@@ -333,7 +332,7 @@ def test_an_owner_that_says_late_who_it_is(tmp_path, capsys, owner, name):
             held.set()
             time.sleep(0.3)  # the lock is taken, the name is not there
             write_json(tmp_path / ".owner.json", owner)
-            end = time.monotonic() + 60
+            end = time.monotonic() + 600
             while not (said and said[-1].endswith("waiting for it\n")) and time.monotonic() < end:
                 said.append(capsys.readouterr().err)
                 time.sleep(0.01)
@@ -349,7 +348,7 @@ def test_an_owner_that_says_late_who_it_is(tmp_path, capsys, owner, name):
 
 def test_a_dead_owner_leaves_no_lock(quiet, tmp_path, runs):
     folder = clean(quiet, tmp_path / "corpus")
-    p = runs.start(folder, n_jobs=1, sleep=0.2)
+    p = runs.start(folder, n_jobs=1, sleep=1.0)
     while len(journaled(folder)) < 2:
         time.sleep(0.01)
     p.kill()

@@ -8,7 +8,7 @@ import time
 import pandas as pd
 import pytest
 from geomusic.files import InputError
-from geomusic.grid import check_parameters, read_grid, read_record, run_grid, template_parameters, write_metrics
+from geomusic.grid import check_parameters, execute_run, read_grid, read_record, run_grid, template_parameters, write_metrics
 
 
 def template(path, *cells):
@@ -18,7 +18,7 @@ def template(path, *cells):
     path.write_text(json.dumps(dict(cells=[as_cell(i, c) for i, c in enumerate(cells)], metadata=meta, nbformat=4, nbformat_minor=5)))
 
 
-COUNT = "import time\nfrom pathlib import Path\nfrom geomusic.grid import write_metrics\nPath(log).open('a').write(f'{depth} {seed}\\n')\ntime.sleep(wait_s)\nassert depth < 3, 'too deep'"
+COUNT = "import time\nfrom pathlib import Path\nfrom geomusic.grid import write_metrics\nPath(log).open('a').write(f'{depth} {seed}\\n')\ntime.sleep(wait_s)\nwhile seed and Path('gate').exists(): time.sleep(.02)\nassert depth < 3, 'too deep'"
 END = "write_metrics(out, [dict(accuracy=1 - 1/(1 + depth))], globals())"
 
 
@@ -43,7 +43,7 @@ def finished(folder):
     return [p for p in folder.glob("runs/*/record.json") if read_record(p.parent).get("status") == "finished"]
 
 
-def until(true, limit_s=60):
+def until(true, limit_s=900):
     end = time.monotonic() + limit_s
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -52,10 +52,12 @@ def until(true, limit_s=60):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_grid_goes_on_and_does_nothing_twice(grid, how):
+    (grid / "gate").touch()  # behind the first run: it cannot be over before the signal comes
     p = command(grid)
     until(lambda: len(finished(grid)) >= 1 and len(executions(grid)) >= 2)
     p.send_signal(how)
     p.communicate()
+    (grid / "gate").unlink()
     done, begun = {q: q.read_bytes() for q in finished(grid)}, len(executions(grid))
     assert p.returncode != 0 and 1 <= len(done) < 3
     time.sleep(1.5)  # nobody goes on without the command
@@ -96,6 +98,23 @@ def test_a_run_whose_process_is_shot_is_a_failed_run(grid):
     (grid / "toys.yaml").write_text("template: toy.ipynb\noverrides: {depth: [1, 2]}\n")
     table = run_grid(grid / "toys.yaml", out=grid / "runs", progress=False)
     assert table.status.tolist() == ["failed", "finished"] and "signal 9" in table.error.iloc[0]
+
+
+@pytest.mark.parametrize("deaths, message, calls, told", [
+    (2, "Kernel died before replying to kernel_info", 3, ""), (9, "Kernel died before replying to kernel_info", 3, "RuntimeError: Kernel died before replying to kernel_info"),
+    (9, "out of memory", 1, "RuntimeError: out of memory")])
+def test_a_kernel_that_never_began_is_started_again(grid, monkeypatch, deaths, message, calls, told):
+    "Somebody else took its port; nothing was executed. Whatever else fails is not repeated"
+    import papermill
+    seen, real = [], papermill.execute_notebook
+    def start(*a, **kw):
+        seen.append(kw["start_timeout"])
+        if len(seen) <= deaths: raise RuntimeError(message)
+        return real(*a, **kw)
+    monkeypatch.setattr(papermill, "execute_notebook", start)
+    record = execute_run(read_grid(grid / "toys.yaml")[0] | dict(folder=str(grid / "run"), cwd=str(grid), wait=False))
+    assert (record["status"], record["error"], len(seen)) == ("failed" if told else "finished", told, calls)
+    assert (grid / "run" / ("failed.ipynb" if told else "notebook.ipynb")).exists() and len(executions(grid)) == (not told)
 
 
 def test_the_record_and_the_table_say_what_made_a_number(grid):

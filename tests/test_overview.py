@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import papermill as pm
 import pytest
-from lab import chromium  # noqa: F401 - a fixture
+from lab import PATIENCE_MS, chromium  # noqa: F401 - a fixture
 
 from geomusic import overview, parts, touch
 from geomusic.corpus import Corpus, account, save_corpus
@@ -192,24 +192,27 @@ def test_a_stored_plot_on_a_page(online, chromium, tmp_path):
     page_html = (touch._page(touch.descriptor_plot(c), parts.descriptor_figure(c, most=1), "histograms")
                  + touch._page(touch.corpus_map(c), overview.static_corpus_map(c), "a map"))
     (tmp_path / "page.html").write_text(f"<!DOCTYPE html><meta charset=utf-8><title>t</title><body>{page_html}")
-    page = chromium.new_context(viewport=dict(width=420, height=900)).new_page()
+    context = chromium.new_context(viewport=dict(width=420, height=900))
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
     asked, errors = [], []
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.route(lambda url: url.startswith("http"), lambda r: (asked.append(r.request.url), r.fulfill(
         body=get_plotlyjs(), content_type="application/javascript", headers={"Access-Control-Allow-Origin": "*"}) if online else r.abort()))
     page.goto((tmp_path / "page.html").as_uri())
     if online:
-        page.wait_for_selector(".choroplethlayer path", state="attached", timeout=30_000)
-        page.wait_for_timeout(500)
-        assert page.locator("img").count() == 0 and page.locator(".barlayer .point").count() > 50
+        page.wait_for_selector(".choroplethlayer path", state="attached")
+        page.wait_for_function("!document.querySelector('img') && document.querySelectorAll('.barlayer .point').length > 50")
         title = page.locator(".gtitle").first.text_content()
         page.locator(".updatemenu-header").click()
         page.locator(".updatemenu-dropdown-button").nth(5).click()
-        page.wait_for_timeout(500)
-        assert page.locator(".gtitle").first.text_content() != title
+        page.wait_for_function("was => document.querySelector('.gtitle').textContent != was", arg=title)
     else:
-        page.wait_for_timeout(500)
-        assert page.evaluate("[...document.images].map(i => i.naturalWidth > 0 && !!i.alt)") == [True, True]
+        page.wait_for_function("document.images.length == 2 && [...document.images].every(i => i.naturalWidth > 0 && i.alt)")
+        for _ in range(PATIENCE_MS // 100):
+            if asked: break
+            page.wait_for_timeout(100)
+    page.wait_for_timeout(500)  # for what should not come: an error, another request
     assert errors == [] and len(asked) == 1 and "cdn.plot.ly" in asked[0], "one script, once"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), "wider than the screen"
     if folder := os.environ.get("GEOMUSIC_SCREENSHOTS"): page.screenshot(path=f"{folder}/overview_{'live' if online else 'still'}.png", full_page=True)

@@ -144,6 +144,11 @@ def test_best_is_bold_and_ties_as_shown_share_it():
     assert len(rows) == 3 and all(len(re.findall(r"(?<!\\)&", row)) == 3 for row in rows)
 
 
+def test_of_what_calibration_leaves_over_less_is_better_too():
+    t = pd.DataFrame(dict(scaled_ece=[0.1, 0.2], top5=[0.3, 0.4]), index=["a", "b"])
+    assert re.findall(r"<strong>(.*?)</strong>", P.leaderboard_table(t, metrics=["scaled_ece", "top5"])) == ["0.100", "0.400"]
+
+
 def test_csv_keeps_every_digit_and_runs_no_formula():
     t = BOARD.rename(index={"a": "=cmd|' /C calc'!A0"})
     back = pd.read_csv(io.StringIO(P.leaderboard_table(t, "csv")))

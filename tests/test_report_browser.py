@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from lab import chromium  # noqa: F401 - a fixture
+from lab import PATIENCE_MS, chromium  # noqa: F401 - a fixture
 
 from geomusic.corpus import Corpus, account
 from geomusic.places import countries
@@ -53,6 +53,7 @@ def report(tmp_path_factory):
 def page(request, chromium, report):
     "The report, opened offline; whatever goes wrong is noted in `page.trouble`."
     context = chromium.new_context(offline=True, **DEVICES[request.param])
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.device, page.trouble = request.param, []
     page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else page.trouble.append(f"asked for {r.url}"))
@@ -61,7 +62,7 @@ def page(request, chromium, report):
     page.on("console", lambda m: page.trouble.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
     page.on("dialog", lambda d: (page.trouble.append(f"dialog: {d.message}"), d.dismiss()))
     page.goto(report.as_uri())
-    page.wait_for_selector(".choroplethlayer path", state="attached", timeout=20_000)
+    page.wait_for_selector(".choroplethlayer path", state="attached")
     yield page
     context.close()
 
@@ -79,7 +80,7 @@ def test_report(page):
     assert page.trouble == []
 
 
-def until(page, expression, timeout_s=10):
+def until(page, expression, timeout_s=300):
     "Wait for a condition. (Playwright's own wait_for_function needs eval, which the report's security policy forbids.)"
     for _ in range(timeout_s * 10):
         if page.evaluate(expression): return
@@ -98,11 +99,7 @@ def play(page):
     page.evaluate("document.querySelector('audio').play()")
     until(page, f"{left} > {start + 5}")
     page.evaluate("document.querySelector('audio').pause()")
-    page.wait_for_timeout(300)
-    at = page.evaluate("document.querySelector('audio').currentTime")
-    assert at > 0 and page.evaluate(left) == pytest.approx(start + width * at / dur_s, abs=1)
+    until(page, f"(t => t > 0 && Math.abs({left} - {start} - {width} * t / {dur_s}) < 1)(document.querySelector('audio').currentTime)")
     box = page.locator(".stage").bounding_box()
     page.locator(".stage").click(position=dict(x=box["width"] * (start + width / 2) / 100, y=box["height"] / 2))
-    page.wait_for_timeout(500)
-    assert page.evaluate("document.querySelector('audio').currentTime") == pytest.approx(dur_s / 2, abs=0.1)
-    assert page.evaluate(left) == pytest.approx(start + width / 2, abs=1)
+    until(page, f"Math.abs(document.querySelector('audio').currentTime - {dur_s / 2}) < 0.1 && Math.abs({left} - {start + width / 2}) < 1")

@@ -65,7 +65,7 @@ def process(code, room):
     return subprocess.Popen([sys.executable, "-c", head + code], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def wait_for(path, p, seconds=120):
+def wait_for(path, p, seconds=900):
     end = time.monotonic() + seconds
     while not path.exists():
         assert p.poll() is None, p.stdout.read()
@@ -121,14 +121,14 @@ def test_two_processes_share_a_study(kind, tmp_path):
 real, first = module.run_trial, []
 def both_there(*a):
     if not first:    # the first trial of each waits for the other worker's
-        first.append(1); (room/f'{{os.getpid()}}.took').touch(); end = time.monotonic() + 120
+        first.append(1); (room/f'{{os.getpid()}}.took').touch(); end = time.monotonic() + 900
         while len(list(room.glob('*.took'))) < 2 and time.monotonic() < end: time.sleep(.02)
     return real(*a)
 module.run_trial = both_there
 print(t.find(load_corpus(room/'corpus'), room/'out', 7, storage={storage!r}))
 """
     workers = [process(code, tmp_path) for _ in range(2)]
-    said = [w.communicate(timeout=240)[0] for w in workers]
+    said = [w.communicate(timeout=900)[0] for w in workers]
     assert [w.returncode for w in workers] == [0, 0], said
     study = open_study(storage, "search", "val_loss")
     finished = [t for t in study.trials if t.state.name in ("COMPLETE", "PRUNED")]
@@ -148,7 +148,7 @@ def test_a_killed_worker_blocks_nobody(tmp_path):
     code = """
 real = module._watch
 def slow(trial, metric, history):
-    if trial.number == 2: (room/'ready').touch(); time.sleep(600)
+    if trial.number == 2: (room/'ready').touch(); time.sleep(3600)
     return real(trial, metric, history)
 module._watch = slow
 t.find(load_corpus(room/'corpus'), room/'out', 5)
@@ -173,7 +173,7 @@ def test_ctrl_c_keeps_finished_trials_and_ends(how, tmp_path):
     code = """
 real = module._watch
 def slow(trial, metric, history):
-    if trial.number == 2 and len(history) == 2: (room/'ready').touch(); time.sleep(600)    # an epoch is done: `fit` would keep it and return
+    if trial.number == 2 and len(history) == 2: (room/'ready').touch(); time.sleep(3600)    # an epoch is done: `fit` would keep it and return
     return real(trial, metric, history)
 module._watch = slow
 try: t.find(load_corpus(room/'corpus'), room/'out', 5)
@@ -182,7 +182,7 @@ except KeyboardInterrupt: print('interrupted'); sys.exit(130)
     p = process(code, tmp_path)
     wait_for(tmp_path / "ready", p)
     p.send_signal(how)
-    said = p.communicate(timeout=60)[0]
+    said = p.communicate(timeout=900)[0]
     assert p.returncode == 130 and "interrupted" in said, said
     table = pd.read_csv(tmp_path / "out" / "trials.csv")
     assert table.state.tolist() == ["complete", "complete", "fail"] and table.why[2] == "interrupted"

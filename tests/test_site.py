@@ -16,7 +16,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 import yaml
 from conftest import ROOT
-from lab import chromium  # noqa: F401 - a fixture
+from lab import PATIENCE_MS, chromium  # noqa: F401 - a fixture
 
 from geomusic.files import InputError
 from geomusic.site import build_site, make_local, outside_requests, prepare_site
@@ -158,6 +158,7 @@ def address(site):
 def tab(request, chromium, address):
     "A page of the browser; whatever goes wrong is noted in `trouble`"
     context = chromium.new_context(**DEVICES[request.param])
+    context.set_default_timeout(PATIENCE_MS)
     tab = context.new_page()
     tab.device, tab.address, tab.trouble = request.param, address, []
     def cut(route):
@@ -180,9 +181,9 @@ def go(tab, name):
     if folder := os.environ.get("GEOMUSIC_SCREENSHOTS"): tab.screenshot(path=f"{folder}/{name.replace('/', '_')}_{tab.device}.png")
 
 
-def until(tab, expression, timeout_s=20):
-    try: tab.wait_for_function(expression, timeout=1000 * timeout_s)
-    except Exception: pytest.fail(f"still not true after {timeout_s} s: {expression}; {tab.trouble}")
+def until(tab, expression):
+    try: tab.wait_for_function(expression)
+    except Exception: pytest.fail(f"still not true after {PATIENCE_MS} ms: {expression}; {tab.trouble}")
 
 
 def test_pages(tab, site, pages):
@@ -219,7 +220,7 @@ def search(tab, words):
     field = tab.locator("input[type=search]:visible").first
     field.fill(words)
     result = tab.locator("a[href*='.html']:visible", has_text=re.compile("circle", re.I)).first
-    result.wait_for(timeout=10_000)
+    result.wait_for()
     result.click()
     until(tab, "!location.pathname.endsWith('06_parts.html')")
     assert tab.trouble == []
@@ -243,6 +244,7 @@ def test_a_figure_answers(tab):
 def test_dark(chromium, address):
     "Where the reader's machine is dark, text and list of chapters are light on dark"
     context = chromium.new_context(color_scheme="dark")
+    context.set_default_timeout(PATIENCE_MS)
     tab = context.new_page()
     tab.goto(f"{address}05_overview.html")
     for place in ("body", "#quarto-sidebar", ".sidebar-title a"):

@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from lab import chromium  # noqa: F401 - a fixture
+from lab import PATIENCE_MS, chromium  # noqa: F401 - a fixture
 
 from geomusic.exploring import world as W
 from geomusic.files import InputError
@@ -120,6 +120,7 @@ def test_the_slider_moves_without_kernel_and_network(chromium, tmp_path):
     fig, asked = W.guess_map(T), []
     fig.write_html(tmp_path / "map.html")
     context = chromium.new_context(offline=True)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.on("request", lambda r: asked.append(r.url))
     page.goto(f"file://{tmp_path / 'map.html'}")
@@ -127,6 +128,6 @@ def test_the_slider_moves_without_kernel_and_network(chromium, tmp_path):
     rail = page.locator(".slider-rail-touch-rect").bounding_box()
     page.mouse.click(rail["x"] + rail["width"] - 3, rail["y"] + rail["height"] / 2)
     want = fig.layout.sliders[0].steps[-1].args[1]["annotations[0].text"]
-    page.wait_for_function("want => [...document.querySelectorAll('.annotation-text')].some(t => t.textContent == want)", arg=want, timeout=10_000)
+    page.wait_for_function("want => [...document.querySelectorAll('.annotation-text')].some(t => t.textContent == want)", arg=want)
     context.close()
     assert not [u for u in asked if not u.startswith(("file:", "data:", "blob:"))]

@@ -300,9 +300,9 @@ def _chunks(path, dtype, n=1 << 18):
     with open(path, 'rb') as f:
         while len(x := np.fromfile(f, dtype, n)): yield x
 
-def _fates(reduced, songs, places, reasons:list):
+def _fates(reduced, songs, places, repeated, reasons:list):
     "Chunk by chunk of the events: song, place and mark, and the number of the reason for refusing each, 0 if it is not"
-    repeated, seen = repeated_hashes(reduced.ids), set()
+    seen = set()
     song_reason, place_reason = (pd.Index(reasons).get_indexer(t.reason).astype(np.uint8) for t in (songs, places))
     for e, h in zip(_chunks(reduced.events, _EVENT), _chunks(reduced.ids, '<u8')):
         reason = np.zeros(len(e), np.uint8)
@@ -340,12 +340,12 @@ def majority(
 # %% ../../nbs/corpora/02_mirage.ipynb #fc661a5a
 class _Fates:
     "Counts over all events: refused by reason, spins of each song, events at each place, repairs; and who won where the station is the label"
-    def __init__(self, reduced, songs, places, low, label):
+    def __init__(self, reduced, songs, places, repeated, low, label):
         reasons = ['', 'event id seen before', 'no reliability', low, *dict.fromkeys([*songs.reason[songs.reason != ''], *places.reason[places.reason != '']])]
         n, self.spins, self.met, marks = np.zeros(len(reasons), int), np.zeros(len(songs), int), np.zeros(len(places), int), []
         marked, there = [(t.repaired != '').to_numpy() for t in (songs, places)], _Tally()
         number, (country, _) = songs.number.to_numpy(), pd.factorize(places.iso3)
-        for e, reason in _fates(reduced, songs, places, reasons):
+        for e, reason in _fates(reduced, songs, places, repeated, reasons):
             n += np.bincount(reason, minlength=len(n))
             e = e[reason == 0]
             self.spins += np.bincount(e['song'], minlength=len(songs))
@@ -357,7 +357,7 @@ class _Fates:
         if label != 'artist_country':
             self.best, self.country = _winners(there.votes(), places, label)
             at = _Tally()
-            for e, reason in _fates(reduced, songs, places, reasons):
+            for e, reason in _fates(reduced, songs, places, repeated, reasons):
                 at.add(*_votes_at(e[reason == 0], number, country, self.country))
             self.place = majority(*at.votes()).value
 
@@ -493,9 +493,10 @@ def mirage_corpus(
         maps = aside.submit(_load_maps)  # takes a second, and can be done meanwhile
         reduced = _Reduced(stream, roles, min_reliability, tmp)
         maps.result()
+        repeated = aside.submit(repeated_hashes, reduced.ids)
         if not len(reduced.songs): raise InputError(f'{path}: none of its {stream.read:,} rows could be read', f"Refused: {', '.join(stream.refused)}.")
         songs, places, names = _tables_of(reduced, release, label, several, tables)
-        fates = _Fates(reduced, songs, places, f'reliability below {min_reliability or 0:g}', label)
+        fates = _Fates(reduced, songs, places, repeated.result(), f'reliability below {min_reliability or 0:g}', label)
     if not fates.spins.sum(): raise InputError(f'{path}: none of {stream.read:,} events is left', f'Refused: {stream.refused | fates.refused}.')
     tracks = _tracks_of(songs, places, fates, label).assign(source=MIRAGE['source'])
     chosen = dict(label='region' if label == 'station_region' else 'country', label_from=label, min_reliability=min_reliability or 0, several=several)

@@ -6,7 +6,7 @@
 __all__ = ['FAULTS', 'TOKEN', 'SERVICES', 'spotify_id', 'read_values', 'read_answer', 'PracticeServer', 'rows', 'check_address',
            'cache_summary', 'fetch_descriptors', 'add_descriptors']
 
-# %% ../../nbs/corpora/06_service.ipynb #3add4165
+# %% ../../nbs/corpora/06_service.ipynb #837dff8e
 import json, math, os, random, re, sqlite3, threading, time
 from collections import Counter
 from contextlib import closing, contextmanager
@@ -69,7 +69,7 @@ def _as_kept(x):
 
 def _camel(name): return re.sub(r'_(\w)', lambda m: m[1].upper(), name)  # duration_ms -> durationMs
 
-# %% ../../nbs/corpora/06_service.ipynb #174c1756
+# %% ../../nbs/corpora/06_service.ipynb #85911b64
 FAULTS = {  # what is done to a good answer: its status, headers, rows, body, how much of the body is sent, and after how long
     'wait 1 s': lambda a: dict(status=429, headers={'Retry-After': '1'}),
     'wait until': lambda a: dict(status=429, headers={'Retry-After': formatdate(time.time() + 2, usegmt=True)}),
@@ -77,7 +77,7 @@ FAULTS = {  # what is done to a good answer: its status, headers, rows, body, ho
     'wait a day': lambda a: dict(status=429, headers={'Retry-After': '86400'}),
     'error 500': lambda a: dict(status=500, body='{"error": "internal"}'),
     'error 503': lambda a: dict(status=503, headers={'Retry-After': 'soon'}),
-    'silence': lambda a: dict(delay_s=1.),
+    'silence': lambda a: dict(delay_s=20.),
     'hang up': lambda a: dict(send=None),
     'cut off': lambda a: dict(send=.5),
     'half JSON': lambda a: dict(body=a['body'][:len(a['body'])//2]),
@@ -150,7 +150,7 @@ def rows(self:PracticeServer,
 
 PracticeServer.rows = rows
 
-# %% ../../nbs/corpora/06_service.ipynb #5b65d95a
+# %% ../../nbs/corpora/06_service.ipynb #b7c95ba4
 TOKEN = 'GEOMUSIC_SERVICE_TOKEN'  # name of the environment variable
 
 def check_address(
@@ -274,7 +274,7 @@ def _open_cache(path):
             yield db
     except sqlite3.Error as e: raise InputError(f'the cache {path} cannot be used ({e})', remedy) from None
 
-# %% ../../nbs/corpora/06_service.ipynb #507e80b8
+# %% ../../nbs/corpora/06_service.ipynb #5dc692dd
 def _keep(db, url, asked, found):
     "Write what was answered; a track once known is never forgotten"
     now = datetime.now(timezone.utc).isoformat(timespec='seconds')

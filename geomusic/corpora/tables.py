@@ -12,6 +12,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import repeat, takewhile
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -337,15 +338,15 @@ def _count(stream, table, refused:dict, first_line:int):
         if entry['values']: stream.repaired[entry['values']] = stream.repaired.get(entry['values'], 0) + entry['counts']
 
 # %% ../../nbs/corpora/01_tables.ipynb #f4bcf8b5
-def _ahead(items, depth=2):
-    "The items of an iterator; while one is in use, another thread makes the next, at most `depth` of them"
-    it, end, worker = iter(items), object(), ThreadPoolExecutor(1)
+def _ahead(use, items, workers):
+    "use(item) of each item, in order; while one result is in use, so many threads make the next ones, and one more is waiting for each"
+    pool, jobs = ThreadPoolExecutor(workers), deque()
     try:
-        jobs = deque(worker.submit(next, it, end) for _ in range(depth))
-        while (item := jobs.popleft().result()) is not end:
-            jobs.append(worker.submit(next, it, end))
-            yield item
-    finally: worker.shutdown(cancel_futures=True)
+        for item in items:
+            jobs.append(pool.submit(use, item))
+            if len(jobs) > 2*workers: yield jobs.popleft().result()
+        while jobs: yield jobs.popleft().result()
+    finally: pool.shutdown(cancel_futures=True)
 
 def _csv_tables(stream):
     "The blocks of a CSV file: one is mended while the one before is taken apart and the one before that is in use"
@@ -353,8 +354,9 @@ def _csv_tables(stream):
     with _bytes_of(stream.path, stream.kind, stream.progress) as read:
         first = read(1 << 20, line=True)
         rest = b'' if stream.has_header else first.removeprefix(b'\xef\xbb\xbf')
-        blocks = _ahead(_blocks(read, stream.path, len(stream.header), stream.delimiter, rest))
-        for m, table in _ahead((m, _take_apart(m, stream.delimiter, stream.columns, stream.numbers)) for m in blocks):
+        blocks = repeat(_blocks(read, stream.path, len(stream.header), stream.delimiter, rest))  # each begins where the one before ends: one thread
+        mended = takewhile(lambda m: m is not None, _ahead(lambda b: next(b, None), blocks, 1))
+        for m, table in _ahead(lambda m: (m, _take_apart(m, stream.delimiter, stream.columns, stream.numbers)), mended, 2):
             _check_encoding(m, seen, stream.path)
             last = len(m.ends) - 1
             if not m.ends_well and last in m.refused: raise InputError(f'{stream.path} ends in the middle of row {first_line + last:,}', 'Copy it again.')

@@ -183,7 +183,7 @@ def _traces(h):
             go.Bar(y=[('★ ' if x else '') + _place(c) for c, x in zip(p.index, true)], x=p.round(4).tolist(), orientation='h', hovertemplate='%{y}: %{x:.0%}<extra></extra>',
                    marker=dict(color=[ORANGE if x else BLUE for x in true], pattern_shape=['/' if x else '' for x in true]), text=[f'{x:.0%}' for x in p], textposition='auto'))
 
-# %% ../../nbs/exploring/01_attention.ipynb #4a4aa66f
+# %% ../../nbs/exploring/01_attention.ipynb #c4641eee
 def heard_plot(
     *heards:Heard # one, or several to compare
 ): # plotly Figure
@@ -202,7 +202,7 @@ def heard_plot(
         fig.update_xaxes(range=[0, 1], tickformat='.0%', row=i, col=2)
     return fig.update_layout(template='plotly_white', height=110 + 260*n, showlegend=False, margin=dict(l=60, r=10, t=40, b=45))
 
-# %% ../../nbs/exploring/01_attention.ipynb #8cc9b202
+# %% ../../nbs/exploring/01_attention.ipynb #6c43c223
 _CSS = '''.gm-heard{margin:0;max-width:56rem}.gm-stage{position:relative;cursor:pointer;background:#fff}.gm-stage:focus-visible{outline:3px solid #0072b2}
 .gm-stage img{display:block;width:100%}.gm-cursor{position:absolute;width:3px;margin-left:-1px;background:#00d0d0;box-shadow:0 0 0 1px #000;pointer-events:none}
 .gm-heard audio{width:100%;margin:.4rem 0}.gm-heard button{margin:0 .4rem .3rem 0;padding:.25rem .7rem;font:inherit;cursor:pointer}.gm-heard figcaption{font-size:.9rem}'''
@@ -221,7 +221,7 @@ _WIRE = '''(root, d) => {
   const draw = () => {
     const t = audio.currentTime
     cursor.style.left = 100*(d.left + d.width*Math.min(t/d.dur_s, 1)) + '%'; stage.setAttribute('aria-valuenow', t.toFixed(1))
-    if (t >= stop) { audio.pause(); stop = Infinity }
+    if (t >= stop) { const end = stop; stop = Infinity; audio.pause(); audio.currentTime = end }  // it ran on a little since we last looked
     if (!audio.paused && !audio.ended) requestAnimationFrame(draw)
   }
   const around = t => { const a = Math.max(0, t - d.around_s); audio.currentTime = a; stop = t + d.around_s; audio.play()?.catch(() => {}) }

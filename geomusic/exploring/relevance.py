@@ -137,7 +137,7 @@ def _over_time(r, a, smooth_s=.1):
     per_frame = gaussian_filter1d(np.maximum(r, 0).sum(0).astype(float), smooth_s*a.sr/a.hop_length, mode='nearest')
     return per_frame/per_frame.mean() if per_frame.mean() > 1e-12 else np.ones(r.shape[1])
 
-# %% ../../nbs/exploring/02_relevance.ipynb #f18a6232
+# %% ../../nbs/exploring/02_relevance.ipynb #5a29b54c
 def explained(
     opened:Opened, # of a CNN
     track_id:str,

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from ..baselines import LOWER
 from ..evaluate import METRICS, check_predictions, confusion, per_class, top_confusions
 from ..files import InputError, atomic_path, check_choice, csv_text
 from ..places import countries, from_unit, great_circle_km, to_unit
@@ -420,9 +421,6 @@ def error_map_plotly(
 
 # %% ../../nbs/judging/06_pictures.ipynb #f25b5d06
 COLUMNS = ['accuracy', 'top5', 'macro_f1', 'region_accuracy', 'km_mean', 'km_median', 'log_loss', 'ece']  # what fits on a page
-_LESS = ('log_loss', 'brier', 'ece', 'mean_rank')  # less is better; so it is of all that is called km_...
-
-def _less(metric): return metric.startswith('km_') or metric in _LESS or any(metric.startswith(m + '_') for m in _LESS)
 
 def _digits(value, metric): return '' if not np.isfinite(value) else f'{value:,.0f}' if metric.startswith('km_') else f'{value:.3f}'
 
@@ -452,7 +450,7 @@ def _cells(metrics, values, ends):
     best = []
     for j, m in enumerate(metrics):
         col = values[:, j]
-        best.append('' if np.isnan(col).all() else text[int((np.nanargmin if _less(m) else np.nanargmax)(col))][j])
+        best.append('' if np.isnan(col).all() else text[int((np.nanargmin if m in LOWER else np.nanargmax)(col))][j])
     return [[(t, s, t != '' and t == b) for t, s, b in zip(*row, best)] for row in zip(text, span)]
 
 # %% ../../nbs/judging/06_pictures.ipynb #d980c302
@@ -491,7 +489,7 @@ def leaderboard_table(
     check_choice(form, ('html', 'latex', 'csv'), 'form of a table')
     names, metrics, values, ends = _board(scores, metrics)
     if form == 'csv': return _csv_table(names, metrics, values, ends)
-    heads = [METRICS.get(m, m.replace('_', ' ')) + (' ↓' if _less(m) and form == 'html' else '') for m in metrics]
+    heads = [METRICS.get(m, m.replace('_', ' ')) + (' ↓' if m in LOWER and form == 'html' else '') for m in metrics]
     make = _html_table if form == 'html' else _latex_table
     return make(names, heads, _cells(metrics, values, ends), title)
 

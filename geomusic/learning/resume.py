@@ -55,7 +55,7 @@ def _first_difference(a, b, at=''):
             if (found := _first_difference(a.get(k), b.get(k), f'{at}.{k}' if at else k)): return found
     elif a != b: return at, a, b
 
-# %% ../../nbs/learning/06_resume.ipynb #0ff48e26
+# %% ../../nbs/learning/06_resume.ipynb #a344ac88
 def unpacked(
     path # a .pth file
 ): # what it holds

@@ -227,8 +227,9 @@ def _journal(path):
 def _storage(where):
     "Where trials are kept: a journal, or a database given by its URL. Two workers may want to make its tables at the same moment"
     if '://' not in str(where): return _journal(where)
+    patience = dict(connect_args=dict(timeout=600)) if str(where).startswith('sqlite') else None    # SQLite gives up after 5 s in which others write
     for again in (.2, .5, 1, 2, None):
-        try: return _optuna().storages.RDBStorage(str(where))
+        try: return _optuna().storages.RDBStorage(str(where), engine_kwargs=patience)
         except Exception as e:
             if again is None or not any(w in str(e) for w in ('exists', 'UNIQUE', 'unique', 'locked')): raise
             time.sleep(again)

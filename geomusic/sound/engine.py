@@ -6,7 +6,7 @@
 __all__ = ['ALGORITHM', 'PATIENCE_S', 'REMEDY', 'row_keys', 'identify', 'Task', 'Made', 'compute', 'Pool', 'in_worker', 'stream',
            'corpus_analysis', 'Plan', 'extract', 'refused_rows', 'views_account']
 
-# %% ../../nbs/sound/06_engine.ipynb #141de825
+# %% ../../nbs/sound/06_engine.ipynb #a9400137
 import hashlib, json, os, signal, sys, threading, time, zlib
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
@@ -25,7 +25,7 @@ from .decode import SoundError, load_audio, sound_info
 from ..store import Part, commit_view, disk_errors, donors, open_view, row_table, settle_view, take_rows, view_lock
 from ..views import (ADDED, AUDIO_VIEWS, GIVEN, feature_names, load_view, melody_view, pad_frames, table_features, table_view, view_shape, views_of_sound, write_view)
 
-# %% ../../nbs/sound/06_engine.ipynb #967882e2
+# %% ../../nbs/sound/06_engine.ipynb #ff8aec17
 ALGORITHM = 1  # to be raised when the same file would give other numbers
 
 def row_keys(
@@ -52,7 +52,7 @@ def _hash(root, audio):
         with open(root/audio, 'rb') as f: return audio, *seen, hashlib.file_digest(f, 'sha256').hexdigest()
     except (OSError, ValueError): return audio, *seen, ''
 
-# %% ../../nbs/sound/06_engine.ipynb #a1b6bb6e
+# %% ../../nbs/sound/06_engine.ipynb #d5213220
 def identify(
     corpus:Corpus, # with a folder
     n_jobs:int=-1, # threads that read
@@ -85,7 +85,7 @@ def _remember(store, lines):
     table = table[(table.sha256 != '') & (table.mtime_ns < time.time_ns() - 2_000_000_000)]
     with suppress(OSError), atomic_path(store) as tmp: table.to_parquet(tmp, index=False)
 
-# %% ../../nbs/sound/06_engine.ipynb #b12db152
+# %% ../../nbs/sound/06_engine.ipynb #b0da536b
 @dataclass(frozen=True)
 class Task:
     "A file, and what is wanted of it."
@@ -106,7 +106,7 @@ class Made:
     reason:str = ''                          # why there are none
     message:str = ''                         # the same as a sentence
 
-# %% ../../nbs/sound/06_engine.ipynb #4bb49e1b
+# %% ../../nbs/sound/06_engine.ipynb #f6629eb2
 def compute(
     task:Task
 ) -> Made: # rows, or a reason
@@ -129,7 +129,7 @@ def _row(name, x, a, dtype):
     if not np.isfinite(x).all(): raise SoundError('not finite', f'the view {name} came out with NaN or infinity')
     return x, n, zlib.crc32(x)
 
-# %% ../../nbs/sound/06_engine.ipynb #c4a0bc3c
+# %% ../../nbs/sound/06_engine.ipynb #5c621dfd
 @dataclass
 class Pool:
     "Where tasks are computed."
@@ -300,7 +300,7 @@ def _made_from(home, name):
     deed = home/f'{name}.json'
     return read_json(deed).get('made_from', {}) if deed.exists() else {}
 
-# %% ../../nbs/sound/06_engine.ipynb #41fa690b
+# %% ../../nbs/sound/06_engine.ipynb #490b894b
 def corpus_analysis(
     corpus:Corpus, # with a folder
     name:str='melspec', # the view that is asked first
@@ -375,7 +375,7 @@ def _open_part(home, plan, shape, retry, progress):
     take_rows(part, there, progress)
     return part
 
-# %% ../../nbs/sound/06_engine.ipynb #31c038be
+# %% ../../nbs/sound/06_engine.ipynb #dca99e41
 def _tasks(corpus, plans, files, parts):
     "{Task: rows}: what is missing, a task a content"
     root, group, tasks = Path(os.path.abspath(corpus.folder)), {}, {}
@@ -437,7 +437,7 @@ def _commit(part, plan, track_ids, home):
     table = row_table(track_ids, [r[1] for r in rows], [r[2] for r in rows], [r[3] for r in rows], {t: r[5] for t, r in empty.items()}, {t: r[4] for t, r in empty.items()})
     commit_view(home, part.base, table, plan.made_from(), plan.params())
 
-# %% ../../nbs/sound/06_engine.ipynb #0335a753
+# %% ../../nbs/sound/06_engine.ipynb #3006e968
 def _check(corpus, names, backend, scheduler, n_jobs):
     "Can these views be made of this corpus at all?"
     check_choice(backend, ('loky', 'dask'), 'backend')
@@ -480,7 +480,7 @@ def _sound(corpus, names, a, dtype, home, retry, n_jobs, progress, pool_of):
         for numbers in dict.fromkeys(p.a for p in plans): _fill(corpus, [p for p in plans if p.a == numbers], files, home, retry, progress, pool_of)
         _write_account(corpus, home, progress)
 
-# %% ../../nbs/sound/06_engine.ipynb #9d159c1c
+# %% ../../nbs/sound/06_engine.ipynb #fffcea70
 def extract(
     corpus:Corpus, # with a folder; rows with `audio`, with the 13 descriptors, or with notes
     names=AUDIO_VIEWS, # which views
