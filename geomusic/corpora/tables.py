@@ -349,7 +349,7 @@ def _ahead(use, items, workers):
     finally: pool.shutdown(cancel_futures=True)
 
 def _csv_tables(stream):
-    "The blocks of a CSV file: one is mended while the one before is taken apart and the one before that is in use"
+    "The blocks of a CSV file: one is mended while those before it are taken apart and the one before them is in use"
     first_line, seen = 1 + stream.has_header, dict(bad=0, beyond=0, lines=0)
     with _bytes_of(stream.path, stream.kind, stream.progress) as read:
         first = read(1 << 20, line=True)
