@@ -7,8 +7,9 @@ __all__ = ['seeded', 'loss_for', 'make_accelerator', 'train_epoch', 'move', 'ste
            'train_loop', 'averaged', 'epoch_line', 'fit', 'weigh_groups']
 
 # %% ../nbs/28_train.ipynb #f3849683
-import json, math
+import atexit, json, math
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -62,7 +63,14 @@ def make_accelerator(
     if precision == 'auto': precision = 'bf16' if on_gpu else 'no'
     if precision == 'fp16' and not on_gpu: raise InputError('training.mixed_precision is fp16, which needs a GPU', 'Set it to no, auto or bf16.')
     if config.reproducibility.deterministic: torch.use_deterministic_algorithms(on_gpu)
-    return Accelerator(cpu=device == 'cpu', mixed_precision=precision, log_with=log_with(config))
+    acc = Accelerator(cpu=device == 'cpu', mixed_precision=precision, log_with=log_with(config))
+    if acc.num_processes > 1: _part_at_exit()
+    return acc
+
+@lru_cache(1)
+def _part_at_exit():
+    "Leave the group of processes before the interpreter ends: a thread of it that holds a tensor then aborts a process whose work is done (pytorch/pytorch#179291)"
+    atexit.register(lambda: torch.distributed.is_initialized() and torch.distributed.destroy_process_group())
 
 # %% ../nbs/28_train.ipynb #7f32d4f8
 def train_epoch(run:Run, data:Data, model, opt, loss_fn, acc, rng, source, augment=None, cycle=None, average=None, bar=None):

@@ -167,3 +167,12 @@ def test_history_is_json_and_complete(tmp_path):
     run = fit(x, y, split, Config(training=dict(num_epochs=2), hardware=CPU), out=tmp_path, progress=False)
     wanted = ["epoch", "train_loss", "train_acc", "val_loss", "val_acc", "val_balanced_acc", "val_macro_f1", "learning_rate", "grad_norm"]
     assert list(run.history) == wanted == list(pd.read_csv(tmp_path / "history.csv")) and json.dumps(run.history.to_dict("records"))
+
+
+def test_processes_part_before_the_interpreter_ends(tmp_path):
+    last = "import atexit, torch\natexit.register(lambda: print('bound' if torch.distributed.is_initialized() else 'free', flush=True))\n"  # registered first, asked last
+    (tmp_path / "run.py").write_text(last + SCRIPT)
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "run.py", "fcnn", "out"], cwd=tmp_path, env=os.environ | dict(OMP_NUM_THREADS="1"),
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["free", "free"] and epochs(tmp_path / "out" / "last.pth") == 14
