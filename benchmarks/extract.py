@@ -130,21 +130,17 @@ def decoding(ys, folder):
 
 
 MEMORY = """
-import json, os, resource, sys, time
+import json, resource, sys, time
+from machine import peak_bytes
 from geomusic.corpus import load_corpus
 from geomusic.sound.engine import extract
-
-def peak(pid):
-    "Largest resident memory that a process ever had, bytes"
-    lines = open(f"/proc/{pid}/status").read().splitlines()
-    return 1024*int(next(x for x in lines if x.startswith("VmHWM")).split()[1])
 
 if __name__ == "__main__":
     start = time.perf_counter()
     views = extract(load_corpus(sys.argv[1]), n_jobs=2, progress=False)
     seconds = time.perf_counter() - start
     worker = 1024*resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # the largest of those that have ended, and they all have
-    print(json.dumps(dict(seconds=seconds, worker=worker, parent=peak(os.getpid()), rows=[len(v) - len(v.refused) for v in views.values()])))
+    print(json.dumps(dict(seconds=seconds, worker=worker, parent=peak_bytes(), rows=[len(v) - len(v.refused) for v in views.values()])))
 """
 
 
@@ -159,7 +155,7 @@ def memory(ys, folder, counts):
         t = dict(track_id=[str(i) for i in range(n)], country="IRL", lat_deg=53.3, lon_deg=-6.2, group="", title="", artist="", audio=[f"audio/{i}.wav" for i in range(n)])
         save_corpus(Corpus(pd.DataFrame(t)), home)
         (folder / "memory.py").write_text(MEMORY)
-        done = subprocess.run([sys.executable, str(folder / "memory.py"), str(home)], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, str(folder / "memory.py"), str(home)], env=os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path)), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         got = json.loads(done.stdout)
         assert got["rows"] == [n] * 3

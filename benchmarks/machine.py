@@ -16,8 +16,8 @@ def machine(*packages):
     return dict(cpu=cpu, cores=os.cpu_count(), memory_gb=memory_gb, load=round(os.getloadavg()[0], 2), system=platform.system(), python=platform.python_version(), **{p: version(p) for p in ("torch", *packages)})
 
 
-def peak_mb():
+def peak_bytes():
     "The largest memory that this process ever had; not by `ru_maxrss`, which counts what its parent held when it was started, unless there is nothing else"
     with suppress(OSError, StopIteration), open("/proc/self/status") as f:
-        return int(next(line for line in f if line.startswith("VmHWM")).split()[1]) / 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        return 1024 * int(next(line for line in f if line.startswith("VmHWM")).split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

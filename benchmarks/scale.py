@@ -24,7 +24,7 @@ for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from machine import machine, peak_mb  # noqa: E402
+from machine import machine, peak_bytes  # noqa: E402
 
 OUT, CLASSES = Path(__file__).with_suffix(".json"), 57
 
@@ -173,7 +173,7 @@ def spent():
 
 
 def now_mb():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6 if Path("/proc/self/statm").exists() else peak_mb()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6 if Path("/proc/self/statm").exists() else peak_bytes() / 1024e3
 
 
 def child(name, n, events):
@@ -185,7 +185,7 @@ def child(name, n, events):
         call = JOBS[name][0](n, np.random.default_rng(0), Path(tmp), **(dict(events=events) if name == "corpus" else {}))
         before_mb, begun, start = now_mb(), spent(), time.perf_counter()
         call()
-        print(json.dumps(dict(job=name, n=n, cpu_s=spent() - begun, seconds=time.perf_counter() - start, before_mb=before_mb, peak_mb=peak_mb())))
+        print(json.dumps(dict(job=name, n=n, cpu_s=spent() - begun, seconds=time.perf_counter() - start, before_mb=before_mb, peak_mb=peak_bytes() / 1024e3)))
 
 
 def main():

@@ -155,6 +155,7 @@ CHILD = """
 import resource, sys, threading, time
 import numpy as np, torch
 torch.set_num_threads(2)
+from machine import peak_bytes
 from geomusic.config import Config
 from geomusic.train import fit
 x = np.load(sys.argv[1], mmap_mode='r')
@@ -163,8 +164,7 @@ y = np.where(np.arange(n) % 2, 'CHN', 'IRL')
 split = np.array(['val'] * (n // 20) + ['train'] * (n - n // 20))
 config = Config(model=dict(type='cnn', params=dict(channels=[4, 4, 4, 8], fc=8)), training=dict(num_epochs=1, batch_size=32, random_crop=.05), hardware=dict(device="cpu", num_workers=int(sys.argv[2])))
 fit(x, y, split, config, progress=False)
-own = next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))  # ru_maxrss also counts what the parent held when it started us
-print(own / 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+print(peak_bytes() / 2**20, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 """
 
 
@@ -177,7 +177,7 @@ def memory(rows=20_000):
         del x
         found = {}
         for workers in (1,):
-            done = subprocess.run([sys.executable, "-c", CHILD, str(path), str(workers)], capture_output=True, text=True)
+            done = subprocess.run([sys.executable, "-c", CHILD, str(path), str(workers)], cwd=Path(__file__).parent, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(done.stderr[-2000:])
             own, worker = map(float, done.stdout.split())

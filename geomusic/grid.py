@@ -184,15 +184,13 @@ def _papermill(plan, folder):
     "Execute the template; what went wrong, or ''"
     try: import papermill as pm
     except ImportError: raise _wrong('a grid needs the package `papermill`', 'pip install "geomusic[notebook]"') from None
+    from tenacity import retry, retry_if_exception, stop_after_attempt
+    def unborn(e): return isinstance(e, RuntimeError) and 'before replying to kernel_info' in str(e)  # its ports are chosen before it binds them, and who takes one meanwhile kills it: nothing was executed yet
+    again = retry(retry=retry_if_exception(unborn), stop=stop_after_attempt(3), reraise=True)
     passed = plan['parameters'] | dict(out=str(folder/'work'))
     (folder/'work').mkdir(exist_ok=True)
     try:
-        for tries_left in (2, 1, 0):
-            try:
-                nb = pm.execute_notebook(plan['template'], folder/'running.ipynb', passed, cwd=plan['cwd'], progress_bar=False, kernel_name='python3', log_output=False, start_timeout=600)
-                break
-            except RuntimeError as e:  # the kernel's ports are chosen before it binds them: who takes one meanwhile kills it. Nothing was executed yet
-                if not tries_left or 'before replying to kernel_info' not in str(e): raise
+        nb = again(pm.execute_notebook)(plan['template'], folder/'running.ipynb', passed, cwd=plan['cwd'], progress_bar=False, kernel_name='python3', log_output=False, start_timeout=600)
         return _not_used(nb, passed, folder/'work'/'metrics.json')
     except pm.PapermillExecutionError as e: return f'{e.ename}: {e.evalue}'.strip()
     except Exception as e:

@@ -146,6 +146,13 @@ def chromium():
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     with sync_api.sync_playwright() as p:
         b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        make = b.new_context
+
+        def patient(**how):
+            context = make(**how)
+            context.set_default_timeout(PATIENCE_MS)
+            return context
+        b.new_context = patient
         yield b
         b.close()
 
@@ -153,7 +160,6 @@ def chromium():
 def new_page(chromium, allowed=(), offline=False, **device):
     "A page that speaks with `allowed` hosts and ports only; what goes wrong is noted in `page.trouble`; `page.shot(name)` keeps a picture"
     context = chromium.new_context(**(dict(viewport=dict(width=1280, height=1000)) | device), offline=offline)
-    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.trouble = []
     outside = lambda url: url.split(":")[0] in ("http", "https", "ws", "wss") and urlparse(url).netloc not in allowed
@@ -237,7 +243,7 @@ def restart(page):
 
 
 def until(page, expression, timeout_s=300, instead="document.title"):
-    "Wait until an expression in the page is true; `instead` is asked when it never is"
+    "Wait until an expression in the page is true; `instead` is asked when it never is. (Playwright's own wait_for_function needs eval, which a page's security policy may forbid.)"
     end = time.monotonic() + timeout_s
     while not page.evaluate(expression):
         if time.monotonic() > end: pytest.fail(f"still not true after {timeout_s} s: {expression}; instead: {page.evaluate(instead)}")

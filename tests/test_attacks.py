@@ -21,7 +21,7 @@ import pytest
 import soundfile as sf
 import torch
 import yaml
-from lab import PATIENCE_MS, chromium  # noqa: F401 - a fixture
+from lab import chromium  # noqa: F401 - a fixture
 
 from geomusic.config import load_config
 from geomusic.corpus import Corpus, load_corpus, save_corpus
@@ -501,7 +501,6 @@ def test_no_page_runs_a_name(tmp_path):
 def ran(browser, path, wait):
     "Dialogs that a page opened, and scripts and handlers in it that are not ours"
     context = browser.new_context(offline=True)
-    context.set_default_timeout(PATIENCE_MS)
     page, told = context.new_page(), []
     page.on("dialog", lambda d: (told.append(f"dialog: {d.message}"), d.dismiss()))
     page.goto(path.as_uri(), wait_until="load")

@@ -193,7 +193,6 @@ def test_a_stored_plot_on_a_page(online, chromium, tmp_path):
                  + touch._page(touch.corpus_map(c), overview.static_corpus_map(c), "a map"))
     (tmp_path / "page.html").write_text(f"<!DOCTYPE html><meta charset=utf-8><title>t</title><body>{page_html}")
     context = chromium.new_context(viewport=dict(width=420, height=900))
-    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     asked, errors = [], []
     page.on("pageerror", lambda e: errors.append(str(e)))

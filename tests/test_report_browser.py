@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from lab import PATIENCE_MS, chromium  # noqa: F401 - a fixture
+from lab import chromium, until  # noqa: F401 - a fixture
 
 from geomusic.corpus import Corpus, account
 from geomusic.places import countries
@@ -53,7 +53,6 @@ def report(tmp_path_factory):
 def page(request, chromium, report):
     "The report, opened offline; whatever goes wrong is noted in `page.trouble`."
     context = chromium.new_context(offline=True, **DEVICES[request.param])
-    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.device, page.trouble = request.param, []
     page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else page.trouble.append(f"asked for {r.url}"))
@@ -78,14 +77,6 @@ def test_report(page):
     if folder := os.environ.get("GEOMUSIC_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/report_{page.device}.png", full_page=True)
     assert page.trouble == []
-
-
-def until(page, expression, timeout_s=300):
-    "Wait for a condition. (Playwright's own wait_for_function needs eval, which the report's security policy forbids.)"
-    for _ in range(timeout_s * 10):
-        if page.evaluate(expression): return
-        page.wait_for_timeout(100)
-    pytest.fail(f"still not true after {timeout_s} s: {expression}")
 
 
 def play(page):

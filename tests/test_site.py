@@ -158,7 +158,6 @@ def address(site):
 def tab(request, chromium, address):
     "A page of the browser; whatever goes wrong is noted in `trouble`"
     context = chromium.new_context(**DEVICES[request.param])
-    context.set_default_timeout(PATIENCE_MS)
     tab = context.new_page()
     tab.device, tab.address, tab.trouble = request.param, address, []
     def cut(route):
@@ -244,7 +243,6 @@ def test_a_figure_answers(tab):
 def test_dark(chromium, address):
     "Where the reader's machine is dark, text and list of chapters are light on dark"
     context = chromium.new_context(color_scheme="dark")
-    context.set_default_timeout(PATIENCE_MS)
     tab = context.new_page()
     tab.goto(f"{address}05_overview.html")
     for place in ("body", "#quarto-sidebar", ".sidebar-title a"):

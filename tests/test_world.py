@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from lab import PATIENCE_MS, chromium  # noqa: F401 - a fixture
+from lab import chromium  # noqa: F401 - a fixture
 
 from geomusic.exploring import world as W
 from geomusic.files import InputError
@@ -120,7 +120,6 @@ def test_the_slider_moves_without_kernel_and_network(chromium, tmp_path):
     fig, asked = W.guess_map(T), []
     fig.write_html(tmp_path / "map.html")
     context = chromium.new_context(offline=True)
-    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.on("request", lambda r: asked.append(r.url))
     page.goto(f"file://{tmp_path / 'map.html'}")
